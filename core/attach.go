@@ -1,0 +1,142 @@
+package core
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+)
+
+// Attach makes a channel of a connected socket. The handler's methods are detected now; it needs at least one of
+// HandleRead, HandleWrite, HandlePacket and HandleUnixPacket. Its first event comes in a later pass. On an error the
+// socket is still the caller's. Errors: ErrShutdown or the cause of a CloseAll that is under way, ErrClosed, what the
+// back end says (select refuses descriptors from FD_SETSIZE up), a misspelt method (Options.Strict).
+func Attach(l *Loop, s Socket, h any) (*Dispatcher, error) {
+	d := new(Dispatcher)
+	if err := d.Attach(l, s, h); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Attach is the func Attach for a Dispatcher that is part of another struct. It must be its zero value.
+func (d *Dispatcher) Attach(l *Loop, s Socket, h any) error {
+	if err := d.prepare(l, h); err != nil {
+		return err
+	}
+	if err := d.setSocket(s); err != nil {
+		l.unregister(d)
+		return err
+	}
+	d.opened()
+	return nil
+}
+
+// prepare registers the channel without a socket.
+func (d *Dispatcher) prepare(l *Loop, h any) error {
+	if d.loop != nil {
+		return errors.New("parley: the dispatcher is attached already")
+	}
+	has, err := l.detect(h)
+	if err != nil {
+		return err
+	}
+	if err := l.register(d); err != nil {
+		return err
+	}
+	d.setHandler(h, has)
+	return nil
+}
+
+// detect remembers what it found of a handler's type.
+func (l *Loop) detect(h any) (handlerSet, error) {
+	t := reflect.TypeOf(h)
+	has, known := l.kinds[t]
+	if !known {
+		has = detect(h)
+		if has&(hasRead|hasWrite|hasPacket|hasUnixPacket) == 0 {
+			return 0, fmt.Errorf("parley: handler %T has none of HandleRead, HandleWrite, HandlePacket, HandleUnixPacket", h)
+		}
+		_, funcs := h.(*Funcs)
+		_, wraps := h.(interface{ Unwrap() any })
+		if !funcs && !wraps { // else two values of one type may differ
+			l.kinds[t] = has
+		}
+		if l.opts.Strict {
+			if err := CheckHandler("core", h); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return has, nil
+}
+
+func (d *Dispatcher) setHandler(h any, has handlerSet) {
+	d.h, d.has = h, has
+	d.want = 0
+	if has.has(hasRead | hasPacket | hasUnixPacket) {
+		d.want |= Read
+	}
+	if has.has(hasExpt) {
+		d.want |= Urgent
+	}
+	if has.has(hasReadable | hasWritable) {
+		d.loop.asked = append(d.loop.asked, d)
+	}
+}
+
+// SetHandler replaces the handler of a live channel; its methods are detected anew and interest starts from the default.
+func (d *Dispatcher) SetHandler(h any) error {
+	if !d.alive() {
+		return ErrClosed
+	}
+	has, err := d.loop.detect(h)
+	if err != nil {
+		return err
+	}
+	d.loop.forget(d)
+	d.setHandler(h, has)
+	d.want &= d.dirs
+	d.touch()
+	return nil
+}
+
+// forget takes a channel out of those that are asked before each pass.
+func (l *Loop) forget(d *Dispatcher) {
+	if !d.has.has(hasReadable | hasWritable) {
+		return
+	}
+	for i, a := range l.asked {
+		if a == d {
+			copy(l.asked[i:], l.asked[i+1:])
+			l.asked[len(l.asked)-1] = nil
+			l.asked = l.asked[:len(l.asked)-1]
+			if i < l.askAt {
+				l.askAt--
+			}
+			return
+		}
+	}
+}
+
+// setSocket gives the channel its socket and the poller its interest.
+func (d *Dispatcher) setSocket(s Socket) error {
+	d.sock = s
+	d.dirs = Read | Write | Urgent
+	if o, ok := s.(halfOpen); ok {
+		d.dirs = o.Directions()
+	}
+	d.want &= d.dirs
+	if _, ok := s.(Layered); ok {
+		d.state |= stLayered
+		tellAttached(s, d)
+		d.touch()
+	}
+	return d.arm(d.effective())
+}
+
+func (d *Dispatcher) opened() {
+	l := d.loop
+	if l.opts.Trace != nil {
+		l.trace(Event{Kind: TraceOpen, Chan: d, Name: d.String()})
+	}
+}

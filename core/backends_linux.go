@@ -1,0 +1,3 @@
+package core
+
+var backends = []backend{{"epoll", newEpoll}, {"poll", newPoll}, {"select", newSelect}}

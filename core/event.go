@@ -1,0 +1,154 @@
+package core
+
+import (
+	"errors"
+	"io"
+)
+
+// event delivers readiness, in one order for all back ends: connect, urgent, read, write. What follows from each is
+// settled before the next.
+func (d *Dispatcher) event(got Interest) {
+	l := d.loop
+	got |= d.queued
+	d.queued = 0
+	d.left = ReadBudget
+	if l.opts.Trace != nil {
+		l.trace(Event{Kind: TraceReady, Chan: d, Got: got, Want: d.Interest()})
+	}
+	if d.state&stConnecting != 0 {
+		if d.sock == nil || !d.connected() {
+			return
+		}
+		l.settle()
+	}
+	if d.state&stLayered != 0 {
+		got = readyUp(d.sock, got)
+		d.touch() // what it waits for may have changed
+	}
+	if d.state&stAlways != 0 {
+		d.touch() // for the next pass
+	}
+	if got&(Hangup|Failed) != 0 {
+		if d.effective()&(Read|Write) == 0 {
+			d.disarm()
+			d.state |= stParked
+			return
+		}
+		got |= Read | Write // whichever is wanted finds out what it was
+	}
+	if got&Urgent != 0 && d.wants(Urgent) && d.has.has(hasExpt) {
+		d.call("HandleExpt", as[ExptHandler[*Dispatcher]](d.h).HandleExpt)
+		l.settle()
+	}
+	if got&Read != 0 && d.wants(Read) {
+		if d.has.has(hasPacket | hasUnixPacket) {
+			d.readPackets()
+		} else if h, ok := d.h.(ReadHandler[*Dispatcher]); ok {
+			start := l.enter(d, "HandleRead")
+			err := h.HandleRead(d)
+			l.leave(start)
+			if err != nil {
+				d.fail("HandleRead", err)
+			}
+		} else {
+			d.call("HandleRead", as[ReadHandler[*Dispatcher]](d.h).HandleRead)
+		}
+	}
+	if got&Write != 0 {
+		l.settle()
+		if d.wants(Write) && d.has.has(hasWrite) {
+			d.call("HandleWrite", as[WriteHandler[*Dispatcher]](d.h).HandleWrite)
+		}
+	}
+}
+
+// settle does what follows from an event for this channel.
+func (d *Dispatcher) settle() {
+	for {
+		switch s := d.state; {
+		case s&stClosed != 0:
+			if s&stTold == 0 {
+				d.state |= stTold
+				if d.has.has(hasClose) {
+					d.call("HandleClose", func(*Dispatcher) error {
+						as[CloseHandler[*Dispatcher]](d.h).HandleClose(d, d.cause)
+						return nil
+					})
+				}
+			}
+			return
+		case s&stFailed != 0:
+			d.shut(d.cause)
+		case s&(stEOF|stEOFTold) == stEOF:
+			d.state |= stEOFTold
+			if d.has.has(hasEOF) {
+				d.call("HandleEOF", as[EOFHandler[*Dispatcher]](d.h).HandleEOF)
+			} else {
+				d.shut(io.EOF)
+			}
+		case s&stFlush != 0:
+			d.state &^= stFlush
+			if h, ok := d.h.(FlushHandler[*Dispatcher]); ok {
+				start := d.loop.enter(d, "HandleFlush")
+				err := h.HandleFlush(d)
+				d.loop.leave(start)
+				if err != nil {
+					d.fail("HandleFlush", err)
+				}
+			}
+		case d.sock == nil:
+			return
+		default:
+			if err := d.arm(d.effective()); err != nil {
+				d.broke(err)
+				continue
+			}
+			if s&stLayered != 0 && d.wants(Read) && pendingInput(d.sock) {
+				d.Requeue(Read)
+			}
+			return
+		}
+	}
+}
+
+// fail deals with the error of a handler (rule 6).
+func (d *Dispatcher) fail(method string, err error) {
+	l := d.loop
+	switch {
+	case errors.Is(err, ErrWouldBlock):
+	case errors.Is(err, ExitNow):
+		l.exit = err
+	case d.state&(stFailed|stWriteFailed) != 0 && errors.Is(err, d.cause), d.state&stEOF != 0 && errors.Is(err, io.EOF):
+		// the connection's own failure, handed back: settle acts on it
+	case d.Closed():
+		l.logFailure(d, method, err)
+	case d.has.has(hasError) && method != "HandleError":
+		l.enter(d, "HandleError")
+		as[ErrorHandler[*Dispatcher]](d.h).HandleError(d, err)
+	default:
+		l.logFailure(d, method, err)
+		d.shut(err)
+	}
+	d.touch()
+}
+
+// logFailure logs the error of a handler.
+func (l *Loop) logFailure(d *Dispatcher, method string, err error) {
+	args := []any{"channel", d.String(), "method", method, "err", err}
+	var p *PanicError
+	if errors.As(err, &p) {
+		args = append(args, "stack", string(p.Stack))
+	}
+	l.log.Error("handler failed", args...)
+}
+
+// broke notes that the connection failed; it closes when the event is over.
+func (d *Dispatcher) broke(err error) {
+	if d.alive() && d.state&stFailed == 0 {
+		if d.state&stWriteFailed == 0 {
+			d.cause = err
+		}
+		d.state |= stFailed
+		d.touch()
+	}
+}

@@ -1,0 +1,529 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Options configures a Loop; the zero value is good.
+type Options struct {
+	// Backend names the poller: "auto" (or ""), or one of Backends.
+	Backend string
+
+	// Logger gets what the loop has to say; slog.Default if nil.
+	Logger *slog.Logger
+
+	// Trace is called for every event of the loop, on its goroutine; see Event. It must not call back into the loop.
+	Trace func(*Event)
+
+	// SlowHandler is how long a handler may keep the loop before that is logged, once per handler type and minute:
+	// 100 ms if 0, never if negative.
+	SlowHandler time.Duration
+
+	// MaxPosts bounds the posts that wait; 65,536 if 0. Post answers false above it.
+	MaxPosts int
+
+	// MaxWorkers bounds the goroutines that Go and name resolution use at a time; 64 if 0. Further work waits its
+	// turn, up to MaxPosts.
+	MaxWorkers int
+
+	// Strict looks for mistakes of handlers and of layers: misspelt methods are an error when a handler is attached,
+	// borrowed bytes are overwritten after each event, cached interest is audited. core/sim sets it.
+	Strict bool
+
+	// System is the world that the loop lives in; the operating system if nil. core/sim has one in memory.
+	System System
+}
+
+const (
+	// ReadBudget is the most that one channel can Recv in one pass, and the size of the loop's read buffer.
+	ReadBudget = 64 << 10
+
+	// AcceptBudget is the most connections that one listener accepts in one pass.
+	AcceptBudget = 64
+
+	defaultSlow       = 100 * time.Millisecond
+	defaultMaxPosts   = 1 << 16
+	defaultMaxWorkers = 64
+	readyBatch        = 512 // events taken from the poller in one wait
+)
+
+// Loop is the reactor: it waits until channels are ready and calls their handlers, one after the other, on the goroutine
+// that called Run or Step. Make one with NewLoop and Close it at the end.
+type Loop struct {
+	opts   Options
+	sys    System
+	poller Poller
+	cheap  bool // the poller's zero wait costs next to nothing
+	log    *slog.Logger
+	epoch  time.Time
+	now    int64 // nanoseconds since epoch, read once per pass
+
+	slots  []*Dispatcher // by the low bits of a channel's id
+	free   []uint32
+	serial uint64
+	open   int // channels in slots
+	kinds  map[reflect.Type]handlerSet
+
+	buf    []byte // the one read buffer; lent to handlers
+	used   int    // of buf, since the last poisoning
+	lent   lender
+	timers timerHeap
+	asked  []*Dispatcher // handlers with predicates
+	again  []*Dispatcher // to be served without asking the poller
+
+	// One pass. All of it lives here and not in locals, because a panic unwinds the frame that works on it.
+	ready   []Ready
+	next    int
+	rerun   []*Dispatcher
+	rerunAt int
+	askAt   int
+	posts   []func()
+	postAt  int
+	leaving []*Dispatcher // to be told of a shutdown
+	leaveAt int
+	dirty   []*Dispatcher // touched in this event
+	dirtyAt int
+	cur     *Dispatcher // whose handler runs or ran last, nil for the loop's own funcs
+	method  string      // which one
+	calls   int         // handler calls in this pass
+	busy    bool        // inside try: handlers are on the stack
+	fault   faultRecord
+
+	sweeping error // CloseAll is telling; new channels are refused with it
+	ending   bool  // Shutdown was seen
+	deadline *Timer
+	exit     error // ends Run: ExitNow, a failed poller, a failed audit
+	fatal    error // the poller or the audit failed: the loop cannot go on
+	box      postbox
+	pool     workers
+	reserve  reserve
+	slow     slowWatch
+	stats    Stats
+
+	running   atomic.Bool
+	stop      atomic.Bool
+	cancelled atomic.Bool
+	shutdown  atomic.Int64 // grace + 1
+}
+
+// NewLoop returns a loop with nothing registered. The errors are those of the back end.
+func NewLoop(o Options) (*Loop, error) {
+	if o.System == nil {
+		o.System = operatingSystem
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.SlowHandler == 0 {
+		o.SlowHandler = defaultSlow
+	}
+	if o.MaxPosts <= 0 {
+		o.MaxPosts = defaultMaxPosts
+	}
+	if o.MaxWorkers <= 0 {
+		o.MaxWorkers = defaultMaxWorkers
+	}
+	p, err := o.System.NewPoller(o.Backend)
+	if err != nil {
+		return nil, err
+	}
+	l := &Loop{
+		opts: o, sys: o.System, poller: p, log: o.Logger, epoch: o.System.Now(),
+		kinds: make(map[reflect.Type]handlerSet),
+		buf:   make([]byte, ReadBudget),
+		ready: make([]Ready, 0, readyBatch),
+	}
+	_, l.cheap = p.(cheapPoller)
+	l.slow.init(o)
+	return l, nil
+}
+
+// Run works until nothing is registered, no timer is pending and no work is out, and then returns nil; until Stop (nil);
+// until a handler returns ExitNow (ExitNow); or until ctx is done: then every channel is closed with the context's
+// cause, and Run returns that. After Shutdown it returns nil when the channels are gone. It may be called again.
+// ErrRunning: the loop runs already. [asyncore.loop]
+func (l *Loop) Run(ctx context.Context) error {
+	if err := l.begin(); err != nil {
+		return err
+	}
+	defer l.running.Store(false)
+	l.cancelled.Store(false)
+	defer context.AfterFunc(ctx, func() {
+		l.cancelled.Store(true)
+		_ = l.poller.Wake()
+	})()
+	for {
+		switch {
+		case l.exit != nil:
+			err := l.exit
+			l.exit = nil
+			l.end(true)
+			return err
+		case l.stop.Swap(false):
+			l.end(true)
+			return nil
+		case l.cancelled.Load():
+			l.CloseAll(context.Cause(ctx))
+			l.takePosts()
+			l.protect((*Loop).runPosts)
+			l.CloseAll(context.Cause(ctx)) // what a post opened
+			l.end(true)
+			return context.Cause(ctx)
+		case l.done() && l.end(false):
+			return nil
+		}
+		l.pass(-1)
+	}
+}
+
+// Step makes one pass: it waits for at most timeout (negative: without end; 0: not at all), but not beyond the next
+// timer, and calls the handlers of what is ready. When there is nothing to wait for it returns at once. more tells
+// whether there is still something registered, pending or out; it is what asyncore's non-empty map is. ErrRunning: the
+// loop runs already. [asyncore.loop(timeout, count=1)]
+func (l *Loop) Step(timeout time.Duration) (more bool, err error) {
+	if err := l.begin(); err != nil {
+		return false, err
+	}
+	defer l.running.Store(false)
+	if !l.done() {
+		l.pass(timeout)
+		l.slow.passEnded(l, l.clock())
+	}
+	err, l.exit = l.exit, nil
+	return !l.done(), err
+}
+
+func (l *Loop) begin() error {
+	if !l.running.CompareAndSwap(false, true) {
+		return ErrRunning
+	}
+	err := l.fatal
+	if !l.box.start() {
+		err = ErrClosed
+	}
+	if err != nil {
+		l.running.Store(false)
+	}
+	return err
+}
+
+// done tells whether nothing is left that could ever make an event.
+func (l *Loop) done() bool {
+	switch {
+	case l.open > 0 || len(l.dirty) > 0 || l.shutdown.Load() != 0 && !l.ending:
+		return false
+	case !l.ending && (len(l.timers.heap) > 0 || l.pool.busy() > 0):
+		return false
+	}
+	return l.box.len() == 0
+}
+
+// end marks the loop as ended, so that Post answers false from now on. Without force it refuses while posts wait.
+func (l *Loop) end(force bool) bool {
+	if !l.box.end(force) {
+		return false
+	}
+	if l.ending {
+		l.ending = false
+		l.deadline.Stop()
+		l.shutdown.Store(0)
+	}
+	return true
+}
+
+// Stop makes Run return nil after the pass that is under way. Channels stay open, posts stay queued for another Run.
+// From any goroutine.
+func (l *Loop) Stop() {
+	l.stop.Store(true)
+	_ = l.poller.Wake()
+}
+
+// Shutdown begins an orderly end, from any goroutine, and returns at once: listeners close, each channel's
+// HandleShutdown is called (see ShutdownHandler for the default), and after grace, on the loop's clock, what is left
+// closes with ErrShutdown. Run then returns nil.
+func (l *Loop) Shutdown(grace time.Duration) {
+	l.shutdown.CompareAndSwap(0, max(int64(grace), 0)+1)
+	_ = l.poller.Wake()
+}
+
+func (l *Loop) beginShutdown(grace time.Duration) {
+	l.ending = true
+	l.deadline = l.AfterFunc(grace, func() { l.CloseAll(ErrShutdown) })
+	for d := range l.All() {
+		if _, ok := d.h.(*acceptor); ok {
+			d.shut(ErrShutdown)
+		} else {
+			l.leaving = append(l.leaving, d)
+		}
+	}
+	l.leaveAt = 0
+	l.protect((*Loop).tellShutdown)
+	l.leaving = nil
+}
+
+func (l *Loop) tellShutdown() {
+	for l.leaveAt < len(l.leaving) {
+		d := l.leaving[l.leaveAt]
+		l.leaveAt++
+		switch {
+		case d.Closed():
+		case d.has.has(hasShutdown):
+			d.call("HandleShutdown", as[ShutdownHandler[*Dispatcher]](d.h).HandleShutdown)
+		default:
+			d.shut(ErrShutdown)
+		}
+		l.settle()
+	}
+	l.settle()
+}
+
+// Close closes every channel with ErrClosed, and the poller. Posts that wait are dropped. ErrRunning: the loop runs.
+func (l *Loop) Close() error {
+	if !l.running.CompareAndSwap(false, true) {
+		return ErrRunning
+	}
+	defer l.running.Store(false)
+	if !l.box.close() {
+		return nil
+	}
+	err := l.CloseAll(ErrClosed)
+	l.timers.heap = nil
+	l.reserve.close()
+	return errors.Join(err, l.poller.Close())
+}
+
+// Backend returns the poller's name.
+func (l *Loop) Backend() string { return l.poller.Name() }
+
+// Logger returns the loop's logger.
+func (l *Loop) Logger() *slog.Logger { return l.log }
+
+// Strict tells whether Options.Strict is on.
+func (l *Loop) Strict() bool { return l.opts.Strict }
+
+// Now returns the time of this pass on the loop's clock.
+func (l *Loop) Now() time.Time { return l.epoch.Add(time.Duration(l.now)) }
+
+// clock reads the loop's clock.
+func (l *Loop) clock() int64 {
+	if l.sys == operatingSystem {
+		return int64(time.Since(l.epoch)) // monotonic alone: half the price of time.Now
+	}
+	return int64(l.sys.Now().Sub(l.epoch))
+}
+
+// pass is one turn of the loop: ask, wait, serve.
+func (l *Loop) pass(timeout time.Duration) {
+	l.stats.Passes++
+	if l.opts.Trace != nil {
+		l.trace(Event{Kind: TracePass})
+	}
+	if g := l.shutdown.Load(); g != 0 && !l.ending {
+		l.beginShutdown(time.Duration(g - 1))
+	}
+	l.askAt = 0
+	l.protect((*Loop).ask)
+	if l.exit != nil || l.done() {
+		return
+	}
+	if err := l.wait(timeout); err != nil {
+		l.broken(fmt.Errorf("parley: %s: %w", l.poller.Name(), err))
+		return
+	}
+	l.calls = 0
+	l.next = 0
+	l.rerunAt, l.rerun, l.again = 0, l.again, l.rerun[:0]
+	l.takePosts()
+	l.protect((*Loop).serve)
+	clear(l.rerun)
+	l.pool.yield()
+}
+
+// broken ends the loop for good.
+func (l *Loop) broken(err error) {
+	if l.fatal == nil {
+		l.fatal, l.exit = err, err
+	}
+}
+
+// wait asks the poller, first without blocking.
+func (l *Loop) wait(timeout time.Duration) error {
+	if len(l.again) > 0 || l.stop.Load() || l.cancelled.Load() {
+		timeout = 0
+	} else if when, ok := l.timers.next(); ok {
+		until := time.Duration(max(when-l.clock(), 0))
+		if timeout < 0 || until < timeout {
+			timeout = until
+		}
+	}
+	l.ready = l.ready[:0]
+	var err error
+	if l.cheap || timeout == 0 {
+		l.ready, err = l.poller.Wait(0, l.ready)
+	}
+	for timeout != 0 && len(l.ready) == 0 && (err == nil || err == syscall.EINTR) {
+		start := l.clock()
+		l.slow.passEnded(l, start)
+		l.ready, err = l.poller.Wait(timeout, l.ready)
+		l.now = l.clock()
+		if err != syscall.EINTR {
+			break
+		}
+		if timeout > 0 { // interrupted: go on with the time that is left
+			timeout = max(timeout-time.Duration(l.now-start), 0)
+		}
+	}
+	if err == syscall.EINTR {
+		err = nil
+	}
+	l.now = l.clock()
+	l.slow.passStarted(l)
+	if l.opts.Trace != nil {
+		l.trace(Event{Kind: TraceWait, Name: l.poller.Name(), N: len(l.ready)})
+	}
+	return err
+}
+
+// serve calls the handlers: of what the poller reported, of what needs no poller, of timers, of posts.
+func (l *Loop) serve() {
+	l.settle()
+	for l.next < len(l.ready) && l.exit == nil {
+		r := l.ready[l.next]
+		l.next++
+		if d := l.lookup(r.ID); d != nil {
+			l.deliver(d, r.Got)
+		}
+	}
+	for l.rerunAt < len(l.rerun) && l.exit == nil {
+		d := l.rerun[l.rerunAt]
+		l.rerunAt++
+		d.state &^= stAgain
+		if got := d.queued; got != 0 && d.alive() {
+			l.deliver(d, got)
+		}
+	}
+	for upTo := l.timers.seq; l.exit == nil && l.timers.due(l.now, upTo); {
+		l.fire()
+		l.settle()
+	}
+	l.runPosts()
+	if l.exit != nil {
+		l.salvage()
+	}
+}
+
+// deliver is one event, with what follows from it.
+func (l *Loop) deliver(d *Dispatcher, got Interest) {
+	l.stats.Events++
+	d.event(got)
+	l.settle()
+	if l.opts.Strict {
+		d.audit()
+	}
+}
+
+// salvage keeps what an exit left unserved in this pass for the next one; the poller reports its part again.
+func (l *Loop) salvage() {
+	for _, d := range l.rerun[l.rerunAt:] {
+		d.state &^= stAgain
+		d.Requeue(d.queued)
+	}
+	l.box.putBack(l.posts[l.postAt:])
+	l.rerunAt, l.postAt = len(l.rerun), len(l.posts)
+}
+
+func (l *Loop) takePosts() {
+	l.postAt = 0
+	l.posts = l.box.take(l.posts[:0])
+}
+
+func (l *Loop) runPosts() {
+	for l.postAt < len(l.posts) && l.exit == nil {
+		f := l.posts[l.postAt]
+		l.posts[l.postAt] = nil
+		l.postAt++
+		l.run("Post", TracePost, f)
+		l.settle()
+	}
+	l.settle()
+}
+
+// run calls one of the loop's own funcs: a post or a timer that belongs to no channel.
+func (l *Loop) run(name string, kind TraceKind, f func()) {
+	if l.opts.Trace != nil {
+		l.trace(Event{Kind: kind, Name: name})
+	}
+	start := l.enter(nil, name)
+	f()
+	l.leave(start)
+}
+
+// settle does what follows from an event, for each channel that it touched: see Dispatcher.settle.
+func (l *Loop) settle() {
+	for l.dirtyAt < len(l.dirty) {
+		d := l.dirty[l.dirtyAt]
+		l.dirty[l.dirtyAt] = nil
+		l.dirtyAt++
+		d.state &^= stDirty
+		d.settle()
+	}
+	l.dirty, l.dirtyAt = l.dirty[:0], 0
+	l.sweeping = nil
+	if l.opts.Strict && l.used > 0 {
+		l.poison()
+	}
+}
+
+// ask has the handler's predicates set the interest.
+func (d *Dispatcher) ask() {
+	start := d.loop.enter(d, "Readable")
+	if d.has.has(hasReadable) {
+		d.WantRead(as[ReadPredicate](d.h).Readable())
+	}
+	if d.has.has(hasWritable) {
+		d.WantWrite(as[WritePredicate](d.h).Writable())
+	}
+	d.loop.leave(start)
+}
+
+// ask settles what was done outside of the loop and asks the handlers that have predicates.
+func (l *Loop) ask() {
+	l.settle()
+	if len(l.asked) == 0 {
+		return
+	}
+	for l.askAt < len(l.asked) {
+		d := l.asked[l.askAt]
+		l.askAt++
+		if d.alive() {
+			d.ask()
+			l.settle()
+		}
+	}
+	kept := l.asked[:0]
+	for _, d := range l.asked {
+		if d.state&stClosed == 0 {
+			kept = append(kept, d)
+		}
+	}
+	clear(l.asked[len(kept):])
+	l.asked = kept
+}
+
+// Next tells when the loop has something to do even if no channel becomes ready: 0 now, otherwise at its next timer; ok
+// is false if there is neither. It is for driving a loop by Step from another one.
+func (l *Loop) Next() (wait time.Duration, ok bool) {
+	if len(l.dirty) > 0 || len(l.again) > 0 || l.box.waiting.Load() || l.exit != nil ||
+		l.shutdown.Load() != 0 && !l.ending {
+		return 0, true
+	}
+	when, ok := l.timers.next()
+	return time.Duration(max(when-l.clock(), 0)), ok
+}

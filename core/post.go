@@ -1,0 +1,104 @@
+package core
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// postbox is what other goroutines may touch: funcs for the loop's goroutine.
+type postbox struct {
+	waiting atomic.Bool // the queue is not empty, and the poller was woken
+	mu      sync.Mutex
+	queue   []func()
+	free    int // completions of work in the queue, which MaxPosts does not count
+	ended   bool
+	closed  bool
+}
+
+// Post runs f on the loop's goroutine, in the order of the posts. It may be called from any goroutine, never blocks, and
+// returns false if f will not run: the loop has ended (Run returned, or Close), or Options.MaxPosts wait already. A panic
+// of f is logged.
+func (l *Loop) Post(f func()) bool { return l.box.put(l, f, false) }
+
+func (b *postbox) put(l *Loop, f func(), completion bool) bool {
+	b.mu.Lock()
+	if b.ended || b.closed || !completion && len(b.queue)-b.free >= l.opts.MaxPosts {
+		b.mu.Unlock()
+		return false
+	}
+	b.queue = append(b.queue, f)
+	if completion {
+		b.free++
+	}
+	wake := !b.waiting.Swap(true)
+	b.mu.Unlock()
+	if wake {
+		_ = l.poller.Wake()
+	}
+	return true
+}
+
+// take moves what waits into the given slice.
+func (b *postbox) take(into []func()) []func() {
+	if !b.waiting.Load() {
+		return into
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	into = append(into, b.queue...)
+	clear(b.queue)
+	b.queue, b.free = b.queue[:0], 0
+	b.waiting.Store(false)
+	return into
+}
+
+// putBack puts what was taken and did not run in front again.
+func (b *postbox) putBack(rest []func()) {
+	if len(rest) == 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.queue = append(append([]func(){}, rest...), b.queue...)
+	b.waiting.Store(true)
+}
+
+func (b *postbox) len() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.queue)
+}
+
+// start is the beginning of Run or Step; it answers false after close.
+func (b *postbox) start() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ended = false
+	return !b.closed
+}
+
+// end is the end of Run. Without force it refuses while something waits.
+func (b *postbox) end(force bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !force && len(b.queue) > 0 {
+		return false
+	}
+	b.ended = true
+	return true
+}
+
+// close answers false if it was closed before.
+func (b *postbox) close() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	was := b.closed
+	b.closed, b.queue = true, nil
+	return !was
+}
+
+func (b *postbox) isClosed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed
+}

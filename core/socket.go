@@ -1,0 +1,186 @@
+package core
+
+import (
+	"net"
+	"net/netip"
+	"os"
+)
+
+// Socket is the handle under a Dispatcher: non-blocking, used on the loop's goroutine only. Sockets of the operating
+// system come from Listen, Dial, Adopt, OpenFile and a Listener; those of core/sim live in memory; a [Layered] one
+// stands on another.
+//
+// Every call answers ErrWouldBlock when it would have to wait, and handles EINTR itself.
+type Socket interface {
+	// Recv reads into p. At the end of a stream it returns 0, io.EOF; an empty datagram is 0, nil.
+	Recv(p []byte) (int, error)
+
+	// Send writes from p; a stream may take less than all of it.
+	Send(p []byte) (int, error)
+
+	// RecvFrom and SendTo are for datagrams.
+	RecvFrom(p []byte) (int, Endpoint, error)
+	SendTo(p []byte, to Endpoint) (int, error)
+
+	// Accept takes a connection from a listening socket.
+	Accept() (Socket, error)
+
+	// CloseWrite sends the end of the stream; reading goes on.
+	CloseWrite() error
+
+	// Close releases the descriptor. The loop calls it once.
+	Close() error
+
+	LocalAddr() net.Addr  // nil if there is none
+	RemoteAddr() net.Addr // nil if there is none
+
+	// FD is the descriptor that a Poller waits on, -1 in memory. A Layered socket gives the innermost one's.
+	FD() int
+}
+
+// Layered is a Socket that stands on another one: TLS, a tap, a throttle, the PROXY protocol. See [Dispatcher.Upgrade].
+//
+// A layer that needs the loop (for a timer, or to be asked again later) has a method Attached(d *Dispatcher), which is
+// called once when the channel gets it.
+type Layered interface {
+	Socket
+
+	// Interest says what the socket below must wait for so that the wish want can come true. It is asked after each
+	// event of the channel and after [Dispatcher.Refresh].
+	Interest(want Interest) Interest
+
+	// Ready says what readiness of the socket below means above.
+	Ready(got Interest) Interest
+
+	// Pending tells whether input is buffered here, so that Recv has something even if the socket below is silent.
+	Pending() bool
+
+	// Inner is the socket below.
+	Inner() Socket
+}
+
+// Endpoint is the address of a datagram's sender or receiver: AddrPort for udp, Path for unixgram ("" if the sender has
+// none).
+type Endpoint struct {
+	AddrPort netip.AddrPort
+	Path     string
+}
+
+// What a Socket may be able to do besides. A Layered socket has none of these unless it implements them itself.
+type (
+	// connecter is a socket whose connect may be in progress; the result is asked for when it is writable.
+	connecter interface{ ConnectResult() error }
+
+	// aborter can close with a reset instead of an orderly end.
+	aborter interface{ Abort() error }
+
+	// urgentSocket has out-of-band data.
+	urgentSocket interface {
+		RecvUrgent(p []byte) (int, error)
+		SendUrgent(p []byte) (int, error)
+	}
+
+	// fileSender sends from a file without a copy through user space.
+	fileSender interface {
+		SendFile(f *os.File, offset int64, n int) (int, error)
+	}
+
+	// detacher gives its descriptor away as a net.Conn; afterwards only Close may be called, which then does nothing.
+	detacher interface{ Detach() (net.Conn, error) }
+
+	// closeNotifier calls f when it is closed or detached. A Listener counts its connections with it.
+	closeNotifier interface{ OnClose(f func()) }
+
+	// peerAddr is the remote address without an allocation.
+	peerAddr interface{ RemoteAddrPort() netip.AddrPort }
+
+	// halfOpen is a socket that can only be read or only be written, such as one end of a pipe.
+	halfOpen interface{ Directions() Interest }
+
+	// attached is told the channel that it came to stand under.
+	attached interface{ Attached(d *Dispatcher) }
+)
+
+// base returns the socket that the poller knows: the innermost one.
+func base(s Socket) Socket {
+	for {
+		l, ok := s.(Layered)
+		if !ok {
+			return s
+		}
+		s = l.Inner()
+	}
+}
+
+// interestDown asks a stack of layers, from the top, what the innermost socket must wait for.
+func interestDown(s Socket, want Interest) Interest {
+	for {
+		l, ok := s.(Layered)
+		if !ok {
+			return want
+		}
+		want = l.Interest(want)
+		s = l.Inner()
+	}
+}
+
+// readyUp asks a stack of layers, from the bottom, what got means on top.
+func readyUp(s Socket, got Interest) Interest {
+	l, ok := s.(Layered)
+	if !ok {
+		return got
+	}
+	return l.Ready(readyUp(l.Inner(), got))
+}
+
+// pendingInput tells whether any layer holds input.
+func pendingInput(s Socket) bool {
+	for {
+		l, ok := s.(Layered)
+		if !ok {
+			return false
+		}
+		if l.Pending() {
+			return true
+		}
+		s = l.Inner()
+	}
+}
+
+// tellAttached tells each layer of s, the innermost first, which channel it stands under.
+func tellAttached(s Socket, d *Dispatcher) {
+	if l, ok := s.(Layered); ok {
+		tellAttached(l.Inner(), d)
+	}
+	if a, ok := s.(attached); ok {
+		a.Attached(d)
+	}
+}
+
+// Prefix returns a layer that first yields a copy of data and then passes everything through to s. It hands bytes that
+// were read already to the socket that should have had them: see chat.Conn.Upgrade.
+func Prefix(s Socket, data []byte) Layered {
+	return &prefix{Socket: s, data: append([]byte(nil), data...)}
+}
+
+type prefix struct {
+	Socket
+	data []byte
+}
+
+func (p *prefix) Recv(b []byte) (int, error) {
+	if len(p.data) == 0 {
+		return p.Socket.Recv(b)
+	}
+	n := copy(b, p.data)
+	p.data = p.data[n:]
+	if len(p.data) == 0 {
+		p.data = nil
+	}
+	return n, nil
+}
+
+func (p *prefix) Interest(want Interest) Interest { return want }
+func (p *prefix) Ready(got Interest) Interest     { return got }
+func (p *prefix) Pending() bool                   { return len(p.data) > 0 }
+func (p *prefix) Inner() Socket                   { return p.Socket }
