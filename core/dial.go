@@ -322,7 +322,7 @@ func (d *Dispatcher) connected() bool {
 	d.touch()
 	d.opened()
 	if d.has.has(hasConnect) {
-		d.call("HandleConnect", as[ConnectHandler[*Dispatcher]](d.h).HandleConnect)
+		invoke(d, "HandleConnect", ConnectHandler[*Dispatcher].HandleConnect)
 	}
 	return d.alive()
 }

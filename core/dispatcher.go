@@ -45,8 +45,8 @@ const (
 	stLayered     // sock is Layered
 )
 
-// Dispatcher returns d; it makes a Dispatcher a Channel.
-func (d *Dispatcher) Dispatcher() *Dispatcher { return d }
+// Core returns d; it makes a Dispatcher a Channel.
+func (d *Dispatcher) Core() *Dispatcher { return d }
 
 // Loop returns the channel's loop.
 func (d *Dispatcher) Loop() *Loop { return d.loop }

@@ -37,7 +37,7 @@ func (d *Dispatcher) event(got Interest) {
 		got |= Read | Write // whichever is wanted finds out what it was
 	}
 	if got&Urgent != 0 && d.wants(Urgent) && d.has.has(hasExpt) {
-		d.call("HandleExpt", as[ExptHandler[*Dispatcher]](d.h).HandleExpt)
+		invoke(d, "HandleExpt", ExptHandler[*Dispatcher].HandleExpt)
 		l.settle()
 	}
 	if got&Read != 0 && d.wants(Read) {
@@ -48,16 +48,16 @@ func (d *Dispatcher) event(got Interest) {
 			err := h.HandleRead(d)
 			l.leave(start)
 			if err != nil {
-				d.fail("HandleRead", err)
+				d.Fail("HandleRead", err)
 			}
 		} else {
-			d.call("HandleRead", as[ReadHandler[*Dispatcher]](d.h).HandleRead)
+			invoke(d, "HandleRead", ReadHandler[*Dispatcher].HandleRead) // wrapped
 		}
 	}
 	if got&Write != 0 {
 		l.settle()
 		if d.wants(Write) && d.has.has(hasWrite) {
-			d.call("HandleWrite", as[WriteHandler[*Dispatcher]](d.h).HandleWrite)
+			invoke(d, "HandleWrite", WriteHandler[*Dispatcher].HandleWrite)
 		}
 	}
 }
@@ -82,7 +82,7 @@ func (d *Dispatcher) settle() {
 		case s&(stEOF|stEOFTold) == stEOF:
 			d.state |= stEOFTold
 			if d.has.has(hasEOF) {
-				d.call("HandleEOF", as[EOFHandler[*Dispatcher]](d.h).HandleEOF)
+				invoke(d, "HandleEOF", EOFHandler[*Dispatcher].HandleEOF)
 			} else {
 				d.shut(io.EOF)
 			}
@@ -93,7 +93,7 @@ func (d *Dispatcher) settle() {
 				err := h.HandleFlush(d)
 				d.loop.leave(start)
 				if err != nil {
-					d.fail("HandleFlush", err)
+					d.Fail("HandleFlush", err)
 				}
 			}
 		case d.sock == nil:
@@ -111,8 +111,8 @@ func (d *Dispatcher) settle() {
 	}
 }
 
-// fail deals with the error of a handler (rule 6).
-func (d *Dispatcher) fail(method string, err error) {
+// Fail is for a layer whose own handler calls further ones: it deals with the error of one of them (rule 6).
+func (d *Dispatcher) Fail(method string, err error) {
 	l := d.loop
 	switch {
 	case errors.Is(err, ErrWouldBlock):
@@ -123,6 +123,7 @@ func (d *Dispatcher) fail(method string, err error) {
 	case d.Closed():
 		l.logFailure(d, method, err)
 	case d.has.has(hasError) && method != "HandleError":
+		l.failing = method
 		l.enter(d, "HandleError")
 		as[ErrorHandler[*Dispatcher]](d.h).HandleError(d, err)
 	default:
@@ -130,6 +131,13 @@ func (d *Dispatcher) fail(method string, err error) {
 		d.shut(err)
 	}
 	d.touch()
+}
+
+// FailWith is the default of HandleError: it logs the error and closes the channel with it. For layers that hand errors
+// on to a handler that may have no HandleError.
+func (d *Dispatcher) FailWith(err error) {
+	d.loop.logFailure(d, d.loop.failing, err)
+	_ = d.shut(err)
 }
 
 // logFailure logs the error of a handler.

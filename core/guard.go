@@ -36,7 +36,7 @@ func (l *Loop) panicked(r faultRecord) {
 		l.logFailure(r.d, r.method, r.err)
 		r.d.shut(r.err)
 	default:
-		r.d.fail(r.method, r.err)
+		r.d.Fail(r.method, r.err)
 	}
 }
 
@@ -63,7 +63,18 @@ func (d *Dispatcher) call(method string, f func(*Dispatcher) error) {
 	err := f(d)
 	l.leave(start)
 	if err != nil {
-		d.fail(method, err)
+		d.Fail(method, err)
+	}
+}
+
+// invoke is call for one of the handler interfaces.
+func invoke[H any](d *Dispatcher, method string, f func(H, *Dispatcher) error) {
+	l := d.loop
+	start := l.enter(d, method)
+	err := f(as[H](d.h), d)
+	l.leave(start)
+	if err != nil {
+		d.Fail(method, err)
 	}
 }
 

@@ -93,7 +93,7 @@ type InterestAuditor interface {
 }
 
 // Channel is what has a Dispatcher: itself, a *Listener, a *buffered.Dispatcher or a *chat.Conn.
-type Channel interface{ Dispatcher() *Dispatcher }
+type Channel interface{ Core() *Dispatcher }
 
 // As returns h, or the first of what it wraps (Unwrap() any), as a T.
 func As[T any](h any) (T, bool) {

@@ -45,6 +45,21 @@ func (d *Dispatcher) RecvShared() ([]byte, error) {
 	return l.buf[:n:n], err
 }
 
+// Discard receives and drops up to n bytes, regardless of the ReadBudget, and returns how many; the error is what ended
+// it, nil if it was n.
+func (d *Dispatcher) Discard(n int) (dropped int, err error) {
+	for dropped < n {
+		d.left = ReadBudget
+		m, err := d.Recv(d.loop.buf[:min(n-dropped, ReadBudget)])
+		d.loop.used = max(d.loop.used, m)
+		dropped += m
+		if err != nil {
+			return dropped, err
+		}
+	}
+	return dropped, nil
+}
+
 func (d *Dispatcher) received(p []byte) {
 	l := d.loop
 	l.stats.BytesIn += uint64(len(p))
@@ -240,7 +255,7 @@ func (d *Dispatcher) readPackets() {
 		}
 		l.leave(start)
 		if err != nil {
-			d.fail("HandlePacket", err)
+			d.Fail("HandlePacket", err)
 		}
 		l.settle()
 	}

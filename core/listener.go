@@ -112,8 +112,8 @@ func (c *ListenConfig) ListenSocket(l *Loop, s Socket, h AcceptedHandler) (*List
 	return ln, nil
 }
 
-// Dispatcher returns the listener's channel; it makes a Listener a Channel.
-func (ln *Listener) Dispatcher() *Dispatcher { return &ln.d }
+// Core returns the listener's channel; it makes a Listener a Channel.
+func (ln *Listener) Core() *Dispatcher { return &ln.d }
 
 // Loop returns the listener's loop.
 func (ln *Listener) Loop() *Loop { return ln.d.loop }
@@ -284,7 +284,7 @@ func (ln *Listener) accepted(s Socket) {
 	err := ln.h.HandleAccepted(ln, s)
 	l.leave(start)
 	if err != nil {
-		ln.d.fail("HandleAccepted", err)
+		ln.d.Fail("HandleAccepted", err)
 	}
 	ln.offering = nil
 	l.settle()

@@ -92,6 +92,7 @@ type Loop struct {
 	dirtyAt int
 	cur     *Dispatcher // whose handler runs or ran last, nil for the loop's own funcs
 	method  string      // which one
+	failing string      // the method whose error HandleError is told
 	calls   int         // handler calls in this pass
 	busy    bool        // inside try: handlers are on the stack
 	fault   faultRecord
@@ -275,7 +276,7 @@ func (l *Loop) tellShutdown() {
 		switch {
 		case d.Closed():
 		case d.has.has(hasShutdown):
-			d.call("HandleShutdown", as[ShutdownHandler[*Dispatcher]](d.h).HandleShutdown)
+			invoke(d, "HandleShutdown", ShutdownHandler[*Dispatcher].HandleShutdown)
 		default:
 			d.shut(ErrShutdown)
 		}

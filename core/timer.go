@@ -287,7 +287,7 @@ func (x *extension) idleDue(d *Dispatcher) {
 	switch {
 	case d.Connecting(): // has a timeout of its own
 	case d.has.has(hasTimeout):
-		d.call("HandleTimeout", as[TimeoutHandler[*Dispatcher]](d.h).HandleTimeout)
+		invoke(d, "HandleTimeout", TimeoutHandler[*Dispatcher].HandleTimeout)
 	default:
 		d.shut(ErrTimeout)
 	}

@@ -20,7 +20,7 @@ type workers struct {
 // of work reaches done as a *PanicError. At most Options.MaxWorkers run at a time; beyond Options.MaxPosts waiting ones,
 // done gets ErrOverflow.
 func Go[T any](c Channel, work func(ctx context.Context) (T, error), done func(T, error) error) {
-	d := c.Dispatcher()
+	d := c.Core()
 	if !d.alive() {
 		return
 	}

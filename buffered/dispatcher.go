@@ -1,0 +1,390 @@
+package buffered
+
+import (
+	"errors"
+	"io"
+	"os"
+	"reflect"
+	"time"
+
+	"github.com/parley-go/parley/core"
+)
+
+const (
+	// DefaultCloseTimeout is how long CloseWhenDone waits for the peer to take what is queued.
+	DefaultCloseTimeout = 30 * time.Second
+
+	// A channel that closes with input unread ends its own stream first and drops that much input, for that long:
+	// closing at once would make the kernel send a reset, which can destroy the last reply on its way.
+	LingerBytes   = 256 << 10
+	LingerTimeout = 2 * time.Second
+)
+
+// Dispatcher is a core.Dispatcher with an output queue. Handlers are those of package core with *buffered.Dispatcher as
+// their C; HandleWrite is not needed, the queue is flushed by itself. Reading is the handler's, as in package core.
+// [dispatcher_with_send]
+//
+// As a part of a larger layer (package chat) it is attached with AttachLayer, and the layer's own core handler calls
+// Writable, Flush and Linger.
+type Dispatcher struct {
+	core.Dispatcher
+	Out Output
+	end *ending // nil while the channel is not closing
+}
+
+// ending is the state of CloseWhenDone.
+type ending struct {
+	cause     error
+	timer     *core.Timer
+	lingering bool
+	dropped   int
+	timeout   time.Duration
+}
+
+// Attach makes a buffered channel of a connected socket; see core.Attach.
+func Attach(l *core.Loop, s core.Socket, h any) (*Dispatcher, error) {
+	d := new(Dispatcher)
+	if err := checkHandler(l, h); err != nil {
+		return nil, err
+	}
+	if err := d.AttachLayer(l, s, newHandler(d, h)); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Dial connects to an address; see core.Dial. What is sent before the connection is there waits in the queue.
+func Dial(l *core.Loop, network, address string, h any) (*Dispatcher, error) {
+	d := new(Dispatcher)
+	if err := checkHandler(l, h); err != nil {
+		return nil, err
+	}
+	if err := new(core.Dialer).Attach(&d.Dispatcher, l, network, address, newHandler(d, h)); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// AttachLayer attaches the handler of a layer above, whose C is *core.Dispatcher.
+func (d *Dispatcher) AttachLayer(l *core.Loop, s core.Socket, layer any) error {
+	return d.Dispatcher.Attach(l, s, layer)
+}
+
+// transport is the Dispatcher as its Output sees it.
+type transport Dispatcher
+
+func (t *transport) Send(p []byte) (int, error) { return (*Dispatcher)(t).Dispatcher.Send(p) }
+func (t *transport) Borrow(n int) []byte        { return t.Loop().Borrow(n) }
+func (t *transport) GiveBack(p []byte)          { t.Loop().GiveBack(p) }
+func (t *transport) SendFile(f *os.File, offset int64, n int) (int, error) {
+	return (*Dispatcher)(t).Dispatcher.SendFile(f, offset, n)
+}
+
+// Send queues a copy of p; it goes out when the event is over. ErrClosed: the channel is closed or closing. ErrOverflow:
+// more than Marks.Limit is queued; the channel closes with that. Otherwise it returns len(p), nil. [send]
+func (d *Dispatcher) Send(p []byte) (int, error) {
+	if err := d.pushed(d.Out.Push((*transport)(d), p)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// Write is Send; it makes the channel an io.Writer.
+func (d *Dispatcher) Write(p []byte) (int, error) { return d.Send(p) }
+
+// WriteString is Send for a string; it makes the channel an io.StringWriter.
+func (d *Dispatcher) WriteString(s string) (int, error) {
+	if err := d.pushed(d.Out.PushString((*transport)(d), s)); err != nil {
+		return 0, err
+	}
+	return len(s), nil
+}
+
+// SendProducer queues a producer behind what was sent. Errors as Send's; the producer is closed then.
+func (d *Dispatcher) SendProducer(p Producer) error {
+	return d.pushed(d.Out.PushProducer((*transport)(d), p))
+}
+
+// ResumeProducer has a producer asked again that had answered ErrWouldBlock.
+func (d *Dispatcher) ResumeProducer() {
+	d.Out.Resume()
+	d.RequestFlush()
+}
+
+// pushed is what a push entails.
+func (d *Dispatcher) pushed(err error) error {
+	switch {
+	case err == nil && d.Closed():
+		d.Out.Discard((*transport)(d))
+		return core.ErrClosed
+	case err == nil:
+		d.RequestFlush()
+	case err == core.ErrOverflow:
+		_ = d.CloseWith(err)
+	}
+	return err
+}
+
+// Queued returns how many bytes wait to be sent.
+func (d *Dispatcher) Queued() int { return d.Out.Len() }
+
+// SetMarks replaces the marks of the queue; nil are the default.
+func (d *Dispatcher) SetMarks(m *Marks) { d.Out.SetMarks(m) }
+
+// DiscardBuffers drops what was queued, and takes a pending CloseWhenDone back. [discard_buffers]
+func (d *Dispatcher) DiscardBuffers() {
+	d.Out.Discard((*transport)(d))
+	if d.end != nil && !d.end.lingering {
+		if d.end.timer != nil {
+			d.end.timer.Stop()
+		}
+		d.end = nil
+	}
+	d.RequestFlush()
+}
+
+// CloseWhenDone closes the channel when everything that was queued is sent, at once (that is, after this event) if nothing
+// is and the connection is there. Input is not delivered any more, and a further Send answers ErrClosed. After DefaultCloseTimeout (see
+// SetCloseTimeout) it closes with ErrTimeout instead. [close_when_done]
+func (d *Dispatcher) CloseWhenDone() { d.CloseWhenDoneWith(nil) }
+
+// CloseWhenDoneWith is CloseWhenDone with a cause for HandleClose.
+func (d *Dispatcher) CloseWhenDoneWith(cause error) {
+	if d.Closed() || d.Closing() {
+		return
+	}
+	if d.end == nil {
+		d.end = &ending{timeout: DefaultCloseTimeout}
+	}
+	d.end.cause = cause
+	d.Out.Close()
+	d.RequestFlush()
+}
+
+// SetCloseTimeout replaces DefaultCloseTimeout for this channel; 0: wait for ever.
+func (d *Dispatcher) SetCloseTimeout(t time.Duration) {
+	if d.end == nil {
+		d.end = new(ending)
+	}
+	d.end.timeout = t
+}
+
+// Closing tells whether CloseWhenDone was called.
+func (d *Dispatcher) Closing() bool { return d.Out.Closing() }
+
+// Lingering tells whether the output is out and only input is still dropped before the channel closes.
+func (d *Dispatcher) Lingering() bool { return d.end != nil && d.end.lingering }
+
+// Writable is for a layer's HandleWrite.
+func (d *Dispatcher) Writable() error {
+	d.Out.Writable()
+	d.RequestFlush()
+	return nil
+}
+
+// Flush is for a layer's HandleFlush: it sends what it can, sets write interest, and ends the channel if it is done. It
+// returns a crossing of a mark, for the layer to tell its handler.
+func (d *Dispatcher) Flush() (Level, error) {
+	if d.Closed() {
+		d.Out.Discard((*transport)(d))
+		return Steady, nil
+	}
+	err := d.Out.Flush((*transport)(d))
+	d.WantWrite(d.Out.Blocked())
+	if d.Out.More() {
+		d.Requeue(core.Write)
+		d.WantWrite(true)
+	}
+	if err == nil && d.Out.Closing() && !d.Lingering() && !d.Connecting() {
+		d.finish()
+	}
+	return d.Out.Level(), err
+}
+
+// finish closes when everything is out.
+func (d *Dispatcher) finish() {
+	e := d.end
+	if !d.Out.Empty() {
+		d.WantRead(false)
+		if e.timer == nil && e.timeout > 0 {
+			e.timer = d.AfterFunc(e.timeout, func() { _ = d.CloseWith(core.ErrTimeout) })
+		}
+		return
+	}
+	if e.timer != nil {
+		e.timer.Stop()
+	}
+	n, err := d.Discard(LingerBytes)
+	if err != core.ErrWouldBlock || n == 0 || d.CloseWrite() != nil {
+		_ = d.CloseWith(e.cause)
+		return
+	}
+	e.lingering, e.dropped = true, n
+	d.WantRead(true)
+	d.AfterFunc(LingerTimeout, func() { _ = d.CloseWith(e.cause) })
+}
+
+// Linger is for a layer's HandleRead while Lingering: it drops input and closes at the end of it.
+func (d *Dispatcher) Linger() {
+	n, err := d.Discard(LingerBytes - d.end.dropped)
+	d.end.dropped += n
+	if err != core.ErrWouldBlock {
+		_ = d.CloseWith(d.end.cause)
+	}
+}
+
+// Overloaded is for a layer that reads: it tells whether the queue is above its high mark even after sending what this
+// event pushed, so that no more input should be worked on.
+func (d *Dispatcher) Overloaded() bool {
+	over, err := d.Out.Relieve((*transport)(d))
+	return over && err == nil
+}
+
+// handler is the core handler of a Dispatcher that is used by itself.
+type handler struct {
+	d     *Dispatcher
+	h     any
+	pause bool // above the high mark: not reading
+	read  bool // what the user wants
+}
+
+// urgentHandler is a handler whose user has HandleExpt: having the method is what asks for it.
+type urgentHandler struct{ *handler }
+
+func (h urgentHandler) HandleExpt(*core.Dispatcher) error {
+	return optional(h.handler, core.ExptHandler[*Dispatcher].HandleExpt)
+}
+
+func newHandler(d *Dispatcher, h any) any {
+	inner := &handler{d: d, h: h, read: true}
+	if _, ok := core.As[core.ExptHandler[*Dispatcher]](h); ok {
+		return urgentHandler{inner}
+	}
+	return inner
+}
+
+// optional calls a method of the user's handler, if it has it.
+func optional[H any](h *handler, f func(H, *Dispatcher) error) error {
+	u, ok := core.As[H](h.h)
+	if !ok {
+		return nil
+	}
+	return f(u, h.d)
+}
+
+func (h *handler) UserHandler() any { return h.h }
+
+func (h *handler) HandleRead(*core.Dispatcher) error {
+	switch {
+	case h.d.Lingering():
+		h.d.Linger()
+		return nil
+	case h.d.Closing():
+		return nil
+	}
+	return optional(h, core.ReadHandler[*Dispatcher].HandleRead)
+}
+
+func (h *handler) HandleWrite(*core.Dispatcher) error { return h.d.Writable() }
+
+func (h *handler) HandleFlush(d *core.Dispatcher) error {
+	level, err := h.d.Flush()
+	if err != nil {
+		return err
+	}
+	switch level {
+	case Rose:
+		h.pause = d.Interest()&core.Read != 0
+		if h.pause {
+			d.WantRead(false)
+		}
+		return optional(h, core.LevelHandler[*Dispatcher].HandleHigh)
+	case Fell:
+		if h.pause && !h.d.Closing() {
+			d.WantRead(true)
+		}
+		h.pause = false
+		return optional(h, core.LevelHandler[*Dispatcher].HandleLow)
+	}
+	return nil
+}
+
+func (h *handler) HandleConnect(*core.Dispatcher) error {
+	h.d.Out.Writable()
+	h.d.RequestFlush()
+	return optional(h, core.ConnectHandler[*Dispatcher].HandleConnect)
+}
+
+func (h *handler) HandleEOF(*core.Dispatcher) error {
+	if h.d.Closing() {
+		return nil
+	}
+	if _, ok := core.As[core.EOFHandler[*Dispatcher]](h.h); ok {
+		return optional(h, core.EOFHandler[*Dispatcher].HandleEOF)
+	}
+	h.d.CloseWhenDoneWith(io.EOF) // the peer still gets its answer
+	return nil
+}
+
+func (h *handler) HandleTimeout(d *core.Dispatcher) error {
+	if _, ok := core.As[core.TimeoutHandler[*Dispatcher]](h.h); ok {
+		return optional(h, core.TimeoutHandler[*Dispatcher].HandleTimeout)
+	}
+	return d.CloseWith(core.ErrTimeout)
+}
+
+func (h *handler) HandleShutdown(*core.Dispatcher) error {
+	if _, ok := core.As[core.ShutdownHandler[*Dispatcher]](h.h); ok {
+		return optional(h, core.ShutdownHandler[*Dispatcher].HandleShutdown)
+	}
+	h.d.CloseWhenDoneWith(core.ErrShutdown)
+	return nil
+}
+
+func (h *handler) HandleError(d *core.Dispatcher, err error) {
+	if u, ok := core.As[core.ErrorHandler[*Dispatcher]](h.h); ok {
+		u.HandleError(h.d, err)
+		return
+	}
+	d.FailWith(err)
+}
+
+func (h *handler) HandleClose(_ *core.Dispatcher, cause error) {
+	h.d.Out.Discard((*transport)(h.d))
+	if u, ok := core.As[core.CloseHandler[*Dispatcher]](h.h); ok {
+		u.HandleClose(h.d, cause)
+	}
+}
+
+// AuditInterest works the interest out from the queue: see core.InterestAuditor.
+func (h *handler) AuditInterest(d *core.Dispatcher) core.Interest {
+	want := d.Interest() & (core.Read | core.Urgent)
+	if h.d.Out.Blocked() || h.d.Out.More() {
+		want |= core.Write
+	}
+	return want
+}
+
+func checkHandler(l *core.Loop, h any) error {
+	if _, ok := core.As[core.ReadHandler[*Dispatcher]](h); !ok {
+		return errors.New("buffered: the handler has no HandleRead")
+	}
+	if l.Strict() {
+		return core.CheckHandler("buffered", h)
+	}
+	return nil
+}
+
+func init() {
+	core.RegisterHandlers("buffered",
+		reflect.TypeFor[core.ReadHandler[*Dispatcher]](),
+		reflect.TypeFor[core.ExptHandler[*Dispatcher]](),
+		reflect.TypeFor[core.ConnectHandler[*Dispatcher]](),
+		reflect.TypeFor[core.LevelHandler[*Dispatcher]](),
+		reflect.TypeFor[core.EOFHandler[*Dispatcher]](),
+		reflect.TypeFor[core.TimeoutHandler[*Dispatcher]](),
+		reflect.TypeFor[core.ShutdownHandler[*Dispatcher]](),
+		reflect.TypeFor[core.ErrorHandler[*Dispatcher]](),
+		reflect.TypeFor[core.CloseHandler[*Dispatcher]](),
+	)
+}

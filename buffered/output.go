@@ -1,0 +1,444 @@
+package buffered
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"github.com/parley-go/parley/core"
+)
+
+// Marks are the bounds of an Output, in bytes.
+type Marks struct {
+	// Low and High: when more than High is queued the peer is no longer read from, so that it cannot make the queue
+	// longer, and HandleHigh is called; when it is down to Low again, reading goes on, and HandleLow is called.
+	Low, High int
+
+	// Limit is the most that is queued. A push beyond it is refused with ErrOverflow and closes the channel with it.
+	Limit int
+}
+
+// DefaultMarks are those of an Output that was given none.
+var DefaultMarks = Marks{Low: 16 << 10, High: 64 << 10, Limit: 4 << 20}
+
+// FlushBudget is the most that one flush sends; the rest has its turn in the next pass.
+const FlushBudget = 256 << 10
+
+// Transport is what an Output sends to: a channel of package core, or a test.
+type Transport interface {
+	// Send takes some of p: see core.Dispatcher.Send.
+	Send(p []byte) (int, error)
+
+	// SendFile: see core.Dispatcher.SendFile. ErrUnsupported is always a possible answer.
+	SendFile(f *os.File, offset int64, n int) (int, error)
+
+	// Borrow and GiveBack lend a buffer: see core.Loop.
+	Borrow(n int) []byte
+	GiveBack(p []byte)
+}
+
+// Output is a queue of bytes and producers on their way to a Transport. The zero value is ready for use. An idle one is
+// a few words: bytes of the current event lie in a buffer that the transport lends, and a ring exists only while the
+// peer is slow. [the output side of asynchat.async_chat]
+type Output struct {
+	lent  []byte // the newest bytes, of this event
+	queue *queue // what is older; nil: nothing
+	marks *Marks // nil: DefaultMarks
+	state outState
+}
+
+type outState uint8
+
+const (
+	outBlocked outState = 1 << iota // the transport takes no more for now
+	outWaiting                      // the producer in front has nothing yet
+	outMore                         // the budget was used up: there is more to send at once
+	outHigh                         // above the high mark, and not down to the low one since
+	outClosing                      // nothing may be pushed any more
+	outFailed                       // the transport failed: everything is dropped
+)
+
+// queue is what is older than the bytes of this event: segments of bytes and producers, in order.
+type queue struct {
+	segments []segment
+	bytes    int // in all segments
+}
+
+// segment is a ring of bytes or a producer.
+type segment struct {
+	ring     *ring
+	producer Producer
+	block    []byte // of the producer's, not sent yet
+	last     bool   // the producer has no more
+}
+
+// SetMarks replaces the marks; nil are the default. They may be shared by many outputs and must not change.
+func (o *Output) SetMarks(m *Marks) { o.marks = m }
+
+// Marks returns the marks in force.
+func (o *Output) Marks() Marks {
+	if o.marks == nil {
+		return DefaultMarks
+	}
+	return *o.marks
+}
+
+func (o *Output) bounds() *Marks {
+	if o.marks == nil {
+		return &DefaultMarks
+	}
+	return o.marks
+}
+
+// Len returns how many bytes are queued, without those that producers have still to make.
+func (o *Output) Len() int {
+	n := len(o.lent)
+	if o.queue != nil {
+		n += o.queue.bytes
+	}
+	return n
+}
+
+// Empty tells whether nothing is left to send, bytes or producer.
+func (o *Output) Empty() bool { return len(o.lent) == 0 && o.queue == nil }
+
+// Blocked tells whether something waits until the transport takes more: write interest.
+func (o *Output) Blocked() bool { return o.state&outBlocked != 0 }
+
+// More tells whether a flush stopped because of its budget: there is more to send at once.
+func (o *Output) More() bool { return o.state&outMore != 0 }
+
+// Push queues a copy of p. When more than a lent buffer is gathered it is sent at once. Errors: ErrClosed after Close or
+// a failure, ErrOverflow above Marks.Limit; nothing of p is queued then. [push]
+func (o *Output) Push(t Transport, p []byte) error {
+	if o.state&(outClosing|outFailed) != 0 {
+		return core.ErrClosed
+	}
+	if len(p) <= cap(o.lent)-len(o.lent) {
+		o.lent = append(o.lent, p...)
+		return nil
+	}
+	return o.pushSlow(t, p)
+}
+
+// PushString is Push for a string.
+func (o *Output) PushString(t Transport, s string) error {
+	if o.state&(outClosing|outFailed) == 0 && len(s) <= cap(o.lent)-len(o.lent) {
+		o.lent = append(o.lent, s...)
+		return nil
+	}
+	return o.Push(t, []byte(s))
+}
+
+func (o *Output) pushSlow(t Transport, p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	if o.Len()+len(p) > o.bounds().Limit {
+		// What is there may be on its way out already.
+		if err := o.sendLent(t); err != nil {
+			return err
+		}
+		if o.Len()+len(p) > o.bounds().Limit {
+			return core.ErrOverflow
+		}
+	}
+	if need := len(o.lent) + len(p); need <= core.LargeBuffer {
+		o.grow(t, need)
+		o.lent = append(o.lent, p...)
+		return nil
+	}
+	if err := o.sendLent(t); err != nil {
+		return err
+	}
+	if len(p) < core.LargeBuffer {
+		o.grow(t, len(p))
+		o.lent = append(o.lent, p...)
+		return nil
+	}
+	n := 0
+	if o.queue == nil {
+		var err error
+		if n, err = o.send(t, p); err != nil {
+			return err
+		}
+	}
+	o.spill(t, p[n:])
+	return nil
+}
+
+// grow gets a lent buffer, or a larger one.
+func (o *Output) grow(t Transport, need int) {
+	if cap(o.lent) >= need {
+		return
+	}
+	b := append(t.Borrow(need), o.lent...)
+	if o.lent != nil {
+		t.GiveBack(o.lent)
+	}
+	o.lent = b
+}
+
+// send is one send, with what follows from its result. While the transport is known to be blocked it sends nothing.
+func (o *Output) send(t Transport, p []byte) (int, error) {
+	if o.state&outBlocked != 0 || len(p) == 0 {
+		return 0, nil
+	}
+	n, err := t.Send(p)
+	if err == core.ErrWouldBlock {
+		n, err = 0, nil
+	}
+	if err != nil {
+		o.fail(t)
+		return n, err
+	}
+	if n < len(p) {
+		o.state |= outBlocked
+	}
+	return n, nil
+}
+
+// sendLent empties the lent buffer: to the transport if nothing is in front of it, else into the queue.
+func (o *Output) sendLent(t Transport) error {
+	n := 0
+	if o.queue == nil {
+		var err error
+		if n, err = o.send(t, o.lent); err != nil {
+			return err
+		}
+	}
+	o.spill(t, o.lent[n:])
+	o.lent = o.lent[:0]
+	return nil
+}
+
+// spill appends bytes to the queue.
+func (o *Output) spill(t Transport, p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	if o.queue == nil {
+		o.queue = new(queue)
+	}
+	q := o.queue
+	if n := len(q.segments); n == 0 || q.segments[n-1].ring == nil {
+		q.segments = append(q.segments, segment{ring: newRing(len(p))})
+	}
+	s := &q.segments[len(q.segments)-1]
+	s.ring = s.ring.grow(t, len(p))
+	s.ring.write(p)
+	q.bytes += len(p)
+}
+
+// PushProducer queues a producer behind what was pushed. It is asked for its first block when everything before it was
+// sent, from a Flush and never from here. [push_with_producer]
+func (o *Output) PushProducer(t Transport, p Producer) error {
+	if o.state&(outClosing|outFailed) != 0 {
+		closeProducer(p)
+		return core.ErrClosed
+	}
+	o.spill(t, o.lent)
+	o.lent = o.lent[:0]
+	if o.queue == nil {
+		o.queue = new(queue)
+	}
+	o.queue.segments = append(o.queue.segments, segment{producer: p})
+	return nil
+}
+
+// Writable is called when the transport takes output again.
+func (o *Output) Writable() { o.state &^= outBlocked }
+
+// Resume is called when a producer that had answered ErrWouldBlock has something now.
+func (o *Output) Resume() { o.state &^= outWaiting }
+
+// Flush sends what it can: until everything is gone, the transport takes no more, a producer has nothing yet, or the
+// budget is used up. An error is the transport's or a producer's; the queue is dropped then.
+func (o *Output) Flush(t Transport) error {
+	o.state &^= outMore
+	if o.queue == nil && o.state == 0 { // nearly always
+		if len(o.lent) > 0 {
+			if err := o.sendLent(t); err != nil {
+				return err
+			}
+		}
+		o.giveBack(t)
+		return nil
+	}
+	if o.state&outFailed != 0 {
+		return nil
+	}
+	budget := FlushBudget
+	for o.queue != nil && o.state&(outBlocked|outWaiting) == 0 {
+		if budget <= 0 {
+			o.state |= outMore
+			break
+		}
+		n, err := o.flushSegment(t, budget)
+		if err != nil {
+			o.fail(t)
+			return err
+		}
+		budget -= n
+	}
+	if err := o.sendLent(t); err != nil {
+		return err
+	}
+	o.giveBack(t)
+	return nil
+}
+
+func (o *Output) giveBack(t Transport) {
+	if o.lent != nil {
+		t.GiveBack(o.lent)
+		o.lent = nil
+	}
+}
+
+// flushSegment makes one send from the front of the queue and drops the front when it is used up.
+func (o *Output) flushSegment(t Transport, budget int) (n int, err error) {
+	s := &o.queue.segments[0]
+	done := false
+	if s.ring != nil {
+		n, err = o.flushRing(t, s.ring)
+		done = s.ring.len() == 0
+	} else {
+		n, err = o.flushProducer(t, s, budget)
+		done = s.last && len(s.block) == 0
+	}
+	if err != nil || !done {
+		return n, err
+	}
+	s.release()
+	q := o.queue
+	copy(q.segments, q.segments[1:])
+	q.segments[len(q.segments)-1] = segment{}
+	q.segments = q.segments[:len(q.segments)-1]
+	if len(q.segments) == 0 {
+		o.queue = nil
+	}
+	return n, nil
+}
+
+func (o *Output) flushRing(t Transport, r *ring) (int, error) {
+	b := t.Borrow(core.LargeBuffer)
+	defer t.GiveBack(b)
+	p := r.peek(b[:min(r.len(), core.LargeBuffer)])
+	n, err := o.send(t, p)
+	if err != nil {
+		return n, err // everything was dropped
+	}
+	r.discard(p[:n])
+	o.queue.bytes -= n
+	return n, nil
+}
+
+func (o *Output) flushProducer(t Transport, s *segment, budget int) (int, error) {
+	if len(s.block) == 0 {
+		if f, ok := s.producer.(*fileProducer); ok {
+			n, err := f.sendFile(t, budget)
+			switch {
+			case err == core.ErrWouldBlock:
+				o.state |= outBlocked
+				return 0, nil
+			case err == io.EOF:
+				s.last = true
+				return 0, nil
+			case !errors.Is(err, core.ErrUnsupported):
+				return n, err
+			}
+		}
+		block, err := s.producer.More(min(budget, core.LargeBuffer))
+		switch {
+		case err == io.EOF || err == nil && len(block) == 0:
+			s.last = true
+		case err == core.ErrWouldBlock && len(block) == 0:
+			o.state |= outWaiting
+		case err != nil && err != core.ErrWouldBlock:
+			return 0, err
+		}
+		s.block = block
+		o.queue.bytes += len(block)
+	}
+	n, err := o.send(t, s.block)
+	if err != nil {
+		return n, err // everything was dropped
+	}
+	s.block = s.block[n:]
+	o.queue.bytes -= n
+	return n, nil
+}
+
+func (s *segment) release() {
+	if s.ring != nil {
+		s.ring.free()
+	} else {
+		closeProducer(s.producer)
+	}
+}
+
+// Discard drops everything that was not sent, and takes a Close back. [discard_buffers]
+func (o *Output) Discard(t Transport) {
+	o.giveBack(t)
+	if o.queue != nil {
+		for i := range o.queue.segments {
+			o.queue.segments[i].release()
+		}
+		o.queue = nil
+	}
+	o.state &= outFailed | outHigh
+}
+
+// fail drops everything, for good.
+func (o *Output) fail(t Transport) {
+	o.Discard(t)
+	o.state |= outFailed
+}
+
+// Close ends the queue: a further push answers ErrClosed. What is queued is still sent.
+func (o *Output) Close() { o.state |= outClosing }
+
+// Closing tells whether Close was called, and not taken back by Discard.
+func (o *Output) Closing() bool { return o.state&outClosing != 0 }
+
+// Level is a crossing of a mark.
+type Level int8
+
+// The crossings.
+const (
+	Steady Level = iota
+	Rose         // above Marks.High
+	Fell         // down to Marks.Low after that
+)
+
+// Level tells whether a mark was crossed since it was last asked.
+func (o *Output) Level() Level {
+	if o.queue == nil && len(o.lent) == 0 && o.state&outHigh == 0 {
+		return Steady
+	}
+	n, m := o.Len(), o.bounds()
+	switch {
+	case n > m.High && o.state&outHigh == 0:
+		o.state |= outHigh
+		return Rose
+	case n <= m.Low && o.state&outHigh != 0:
+		o.state &^= outHigh
+		return Fell
+	}
+	return Steady
+}
+
+// High tells whether the queue rose above the high mark and has not fallen to the low one since.
+func (o *Output) High() bool { return o.state&outHigh != 0 }
+
+// Relieve sends the bytes of this event if the queue is above the high mark, and tells whether it still is then.
+func (o *Output) Relieve(t Transport) (over bool, err error) {
+	high := o.bounds().High
+	if o.Len() <= high {
+		return false, nil
+	}
+	if err := o.sendLent(t); err != nil {
+		return false, err
+	}
+	return o.Len() > high, nil
+}

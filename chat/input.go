@@ -1,0 +1,335 @@
+package chat
+
+import (
+	"bufio"
+	"sync"
+
+	"github.com/parley-go/parley/core"
+)
+
+// input is what was received and not worked on yet. While the loop's read buffer is scanned it is a view of that; what is
+// left at the end of the event is copied.
+type input struct {
+	data  []byte // unread
+	own   []byte // memory of its own, while data is not borrowed
+	fresh bool   // there may be something to find without more input
+	held  bool   // data lies in own
+}
+
+var inputs = sync.Pool{New: func() any { return new(input) }}
+
+const keepInput = 64 << 10 // memory larger than that is not pooled
+
+func (in *input) borrow(p []byte) { in.data, in.held = p, false }
+
+// keep copies what is borrowed.
+func (in *input) keep() {
+	if !in.held {
+		in.own = append(in.own[:0], in.data...)
+		in.data, in.held = in.own, true
+	}
+}
+
+// add appends input behind what waits.
+func (in *input) add(p []byte) {
+	if len(in.data) == 0 {
+		in.borrow(p)
+		return
+	}
+	in.keep()
+	in.own = append(append(in.own[:0], in.data...), p...)
+	in.data = in.own
+}
+
+// prepend puts bytes back in front.
+func (in *input) prepend(s string) {
+	data := append([]byte(s), in.data...)
+	in.own, in.data, in.held = data, data, true
+	in.fresh = true
+}
+
+// unread returns c.in, made if need be.
+func (c *Conn) unread() *input {
+	if c.in == nil {
+		c.in = inputs.Get().(*input)
+		*c.in = input{own: c.in.own[:0], fresh: true}
+	}
+	return c.in
+}
+
+func (c *Conn) dropInput() {
+	if in := c.in; in != nil {
+		c.in = nil
+		if cap(in.own) > keepInput {
+			in.own = nil
+		}
+		in.data = nil
+		inputs.Put(in)
+	}
+}
+
+// takeInput returns a copy of what was not handed on, and forgets it.
+func (c *Conn) takeInput() []byte {
+	rest := []byte(c.scan.pending(0))
+	if c.in != nil {
+		rest = append(rest, c.in.data...)
+		c.dropInput()
+	}
+	c.scan.restart()
+	c.flags |= changed
+	return rest
+}
+
+// work scans what is unread and calls the handler, until nothing is left or something stops it.
+func (c *Conn) work() {
+	done := false
+	defer func() { c.worked(done) }()
+	for noInput := 0; c.runnable(); {
+		if c.flags&askFirst != 0 && len(c.in.data) > 0 {
+			c.flags &^= askFirst
+			c.check("HandleFirst", as[FirstHandler](c.h).HandleFirst(c, c.in.data[0]))
+			continue
+		}
+		before := len(c.in.data)
+		if !c.advance() {
+			c.in.fresh = false
+			break
+		}
+		if c.in != nil && len(c.in.data) == before {
+			if noInput++; noInput > maxNoInput {
+				c.check("FoundTerminator", errNoProgress)
+				noInput = 0
+			}
+		} else {
+			noInput = 0
+		}
+	}
+	done = true
+}
+
+// runnable tells whether there is something to scan, and nothing holds it up.
+func (c *Conn) runnable() bool {
+	if c.flags&(pausedBits|needStart) != 0 || c.b.Closed() || c.b.Closing() {
+		return false
+	}
+	if c.in == nil || len(c.in.data) == 0 {
+		if !c.emptyCount() {
+			return false
+		}
+		c.unread()
+	}
+	return true
+}
+
+// emptyCount tells whether Count(0) waits to be found.
+func (c *Conn) emptyCount() bool { return c.scan.kind == kindCount && c.scan.count == 0 }
+
+// worked is the end of work, also of one that a panic of the handler ended.
+func (c *Conn) worked(done bool) {
+	if c.flags&hasKeep != 0 {
+		c.h.(keeper).keep()
+	}
+	if in := c.in; in != nil {
+		switch {
+		case len(in.data) == 0 || c.b.Closed() || c.b.Closing():
+			c.dropInput()
+		default:
+			in.keep()
+		}
+	}
+	if !done && !c.b.Closed() {
+		c.b.RequestFlush() // if HandleError does not close, the rest is worked on
+	}
+	c.sync()
+}
+
+// advance makes one step and hands on what it gave. It answers false when more input is needed.
+func (c *Conn) advance() bool {
+	if c.scan.kind == kindSplit {
+		return c.stepSplit()
+	}
+	p := c.in.data
+	data, used, ev := c.scan.step(p)
+	if len(data) > 0 {
+		if used == 0 {
+			return c.collectHeld(data, ev)
+		}
+		c.in.data = p[len(data):]
+		if !c.collect(data) || c.in == nil { // another terminator from here on; Upgrade, DiscardBuffers
+			return true
+		}
+	}
+	c.in.data = p[used:]
+	switch ev {
+	case scanFound:
+		c.found()
+	case scanTooLong:
+		c.tooLong(c.scan.pending(len(data)))
+	default:
+		return used > 0 || len(data) > 0
+	}
+	return true
+}
+
+// collectHeld hands on bytes that were held back.
+func (c *Conn) collectHeld(data []byte, ev scanEvent) bool {
+	if ev == scanMore {
+		c.collect(data)
+		return true
+	}
+	pending, held := c.scan.pending(len(data)), c.scan.held
+	c.scan.held = 0
+	if c.collect(data) {
+		c.scan.held = held
+		c.tooLong(pending)
+	} else if !c.b.Closed() {
+		c.unread().prepend(pending)
+	}
+	return true
+}
+
+// collect hands data on; it answers false if the terminator was changed by that, or the conversation stopped.
+func (c *Conn) collect(data []byte) bool {
+	c.flags &^= changed
+	if c.b.Tracing() {
+		c.b.Trace(core.Event{Kind: core.TraceCollect, N: len(data), Data: data})
+	}
+	if err := c.h.CollectIncomingData(c, data); err != nil {
+		c.check("CollectIncomingData", err)
+	}
+	return c.flags&changed == 0 && !c.b.Closed()
+}
+
+func (c *Conn) found() {
+	if c.b.Tracing() {
+		c.b.Trace(core.Event{Kind: core.TraceFound, Name: c.scan.term.String()})
+	}
+	c.scan.finish()
+	if err := c.h.FoundTerminator(c); err != nil {
+		c.check("FoundTerminator", err)
+	}
+	if c.flags&leaving != 0 {
+		c.b.CloseWhenDoneWith(core.ErrShutdown)
+	}
+	if c.b.Overloaded() {
+		c.flags |= pausedByHigh
+		c.b.RequestFlush()
+	}
+}
+
+// check deals with the error of a handler (rule 6).
+func (c *Conn) check(method string, err error) {
+	if err != nil {
+		c.b.Fail(method, err)
+	}
+}
+
+// tooLong asks the handler what to do about a token that reached its limit; pending was held back.
+func (c *Conn) tooLong(pending string) {
+	c.flags &^= changed | skipNow
+	h, ok := core.As[core.TooLongHandler[*Conn]](c.h)
+	if !ok {
+		_ = c.b.CloseWith(core.ErrTooLong)
+		return
+	}
+	held := c.scan.held
+	c.scan.held = 0 // what SetTerminator would put back is pending
+	dot := c.scan.dot
+	c.check("HandleTooLong", h.HandleTooLong(c))
+	switch {
+	case c.b.Closed() || c.b.Closing():
+	case c.flags&changed != 0:
+		if pending != "" {
+			c.unread().prepend(pending)
+		}
+	case c.flags&skipNow != 0 && c.scan.kind != kindSplit:
+		c.scan.held, c.scan.dot, c.scan.skip = held, dot, true
+	default:
+		_ = c.b.CloseWith(core.ErrTooLong)
+	}
+	c.flags &^= skipNow
+}
+
+// stepSplit is advance for a Split, which needs a token's bytes all at once: they wait in c.in.
+func (c *Conn) stepSplit() bool {
+	p := c.in.data
+	c.scan.idle = false
+	advance, token, err := c.scan.split(p, false)
+	switch {
+	case err != nil && err != bufio.ErrFinalToken:
+		c.splitFailed(err)
+		return true
+	case len(token) > c.scan.tokenLimit(),
+		advance == 0 && token == nil && err == nil && len(p) > c.scan.tokenLimit()+splitSlack:
+		c.tooLong("")
+		return true
+	case advance == 0 && token == nil && err == nil:
+		return false
+	}
+	c.in.data = p[advance:]
+	c.token(token, err)
+	return true
+}
+
+// token hands on a Split's token.
+func (c *Conn) token(token []byte, err error) {
+	final := err == bufio.ErrFinalToken
+	if token != nil {
+		if len(token) > 0 && !c.collect(token) {
+			return
+		}
+		if final {
+			c.scan.set(None)
+		}
+		c.found()
+	} else if final {
+		c.scan.set(None)
+	}
+}
+
+func (c *Conn) splitFailed(err error) {
+	c.check("Split", err)
+	if !c.b.Closed() { // asking again would fail again
+		_ = c.b.CloseWith(err)
+	}
+}
+
+// finishInput hands on what is left at the end of the input.
+func (c *Conn) finishInput() {
+	if c.scan.kind == kindSplit {
+		for n := 0; c.scan.kind == kindSplit && !c.b.Closed() && !c.b.Closing(); n++ {
+			p := c.unread().data
+			advance, token, err := c.scan.split(p, true)
+			if err != nil && err != bufio.ErrFinalToken {
+				c.splitFailed(err)
+				return
+			}
+			c.in.data = p[advance:]
+			if token == nil && err == nil && advance == 0 || n > maxNoInput && advance == 0 {
+				break
+			}
+			c.token(token, err)
+		}
+		if c.in != nil && len(c.in.data) == 0 {
+			c.dropInput()
+		}
+		return
+	}
+	if back := c.scan.pending(0); back != "" && !c.scan.skip {
+		c.scan.held, c.scan.dot = 0, dotText
+		c.collect([]byte(back))
+	}
+}
+
+// received is HandleRead: input that just came.
+func (c *Conn) received() error {
+	p, err := c.b.RecvShared()
+	if err != nil {
+		return err
+	}
+	in := c.unread()
+	in.add(p)
+	in.fresh = true
+	c.work()
+	return nil
+}
