@@ -83,6 +83,9 @@ func (t *transport) SendFile(f *os.File, offset int64, n int) (int, error) {
 // Send queues a copy of p; it goes out when the event is over. ErrClosed: the channel is closed or closing. ErrOverflow:
 // more than Marks.Limit is queued; the channel closes with that. Otherwise it returns len(p), nil. [send]
 func (d *Dispatcher) Send(p []byte) (int, error) {
+	if !d.Closed() && d.Out.append(p) { // a flush was asked for when the buffer was lent
+		return len(p), nil
+	}
 	if err := d.pushed(d.Out.Push((*transport)(d), p)); err != nil {
 		return 0, err
 	}
@@ -94,6 +97,9 @@ func (d *Dispatcher) Write(p []byte) (int, error) { return d.Send(p) }
 
 // WriteString is Send for a string; it makes the channel an io.StringWriter.
 func (d *Dispatcher) WriteString(s string) (int, error) {
+	if !d.Closed() && d.Out.appendString(s) {
+		return len(s), nil
+	}
 	if err := d.pushed(d.Out.PushString((*transport)(d), s)); err != nil {
 		return 0, err
 	}

@@ -108,14 +108,30 @@ func (o *Output) Blocked() bool { return o.state&outBlocked != 0 }
 // More tells whether a flush stopped because of its budget: there is more to send at once.
 func (o *Output) More() bool { return o.state&outMore != 0 }
 
+// append puts p into the buffer that is lent already, if it fits.
+func (o *Output) append(p []byte) bool {
+	if len(p) > cap(o.lent)-len(o.lent) || o.state&(outClosing|outFailed) != 0 {
+		return false
+	}
+	o.lent = append(o.lent, p...)
+	return true
+}
+
+func (o *Output) appendString(s string) bool {
+	if len(s) > cap(o.lent)-len(o.lent) || o.state&(outClosing|outFailed) != 0 {
+		return false
+	}
+	o.lent = append(o.lent, s...)
+	return true
+}
+
 // Push queues a copy of p. When more than a lent buffer is gathered it is sent at once. Errors: ErrClosed after Close or
 // a failure, ErrOverflow above Marks.Limit; nothing of p is queued then. [push]
 func (o *Output) Push(t Transport, p []byte) error {
 	if o.state&(outClosing|outFailed) != 0 {
 		return core.ErrClosed
 	}
-	if len(p) <= cap(o.lent)-len(o.lent) {
-		o.lent = append(o.lent, p...)
+	if o.append(p) {
 		return nil
 	}
 	return o.pushSlow(t, p)
@@ -123,8 +139,7 @@ func (o *Output) Push(t Transport, p []byte) error {
 
 // PushString is Push for a string.
 func (o *Output) PushString(t Transport, s string) error {
-	if o.state&(outClosing|outFailed) == 0 && len(s) <= cap(o.lent)-len(o.lent) {
-		o.lent = append(o.lent, s...)
+	if o.appendString(s) {
 		return nil
 	}
 	return o.Push(t, []byte(s))
@@ -430,6 +445,10 @@ func (o *Output) Level() Level {
 
 // High tells whether the queue rose above the high mark and has not fallen to the low one since.
 func (o *Output) High() bool { return o.state&outHigh != 0 }
+
+// Pressed tells, at no cost, whether it is worth asking Relieve: something older than this event waits, or the marks are
+// not the default.
+func (o *Output) Pressed() bool { return o.queue != nil || o.marks != nil }
 
 // Relieve sends the bytes of this event if the queue is above the high mark, and tells whether it still is then.
 func (o *Output) Relieve(t Transport) (over bool, err error) {

@@ -30,6 +30,7 @@ const (
 	ended                              // the end of the input was handed on
 	leaving                            // closes after this token: a shutdown
 	changed                            // SetTerminator was called
+	retuned                            // SetHandler or SetLimit was called
 	skipNow                            // SkipToken was called
 	askFirst                           // HandleFirst is due
 	needStart                          // the handler's start is due
@@ -109,6 +110,7 @@ func (c *Conn) SetHandler(h Handler) error {
 		k.keep() // what the old one borrowed
 	}
 	c.h = h
+	c.flags |= retuned
 	c.flags &^= hasFirst | hasStart | hasKeep | audible | needStart
 	if _, ok := core.As[FirstHandler](h); ok {
 		c.flags |= hasFirst | askFirst
@@ -215,7 +217,10 @@ func (c *Conn) MidToken() bool { return c.scan.midToken() }
 
 // SetLimit bounds tokens of Literal, Line and Split, and lines of a Dot block, to n bytes; DefaultLimit unless told. It
 // holds for the token that is being collected, too.
-func (c *Conn) SetLimit(n int) { c.scan.limit = int32(min(max(n, 1), 1<<30)) }
+func (c *Conn) SetLimit(n int) {
+	c.scan.limit = int32(min(max(n, 1), 1<<30))
+	c.flags |= retuned
+}
 
 // SetBlockLimit bounds Dot blocks to n bytes; DefaultBlockLimit unless told.
 func (c *Conn) SetBlockLimit(n int64) { c.scan.block = max(n, 1) }
@@ -231,8 +236,8 @@ func (c *Conn) AskFirst() {
 	}
 }
 
-// Pause stops input, after the handler call that is under way: the rest of what was read waits, and the peer is not read
-// from. Resume goes on, when the event is over.
+// Pause stops input, after the FoundTerminator that is under way or due (a Collect whose token is complete is followed by
+// its Found): the rest of what was read waits, and the peer is not read from. Resume goes on, when the event is over.
 func (c *Conn) Pause()  { c.pause(pausedByUser) }
 func (c *Conn) Resume() { c.resume(pausedByUser) }
 

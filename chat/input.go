@@ -2,6 +2,8 @@ package chat
 
 import (
 	"bufio"
+	"bytes"
+	"strings"
 	"sync"
 
 	"github.com/parley-go/parley/core"
@@ -90,6 +92,12 @@ func (c *Conn) work() {
 			c.check("HandleFirst", as[FirstHandler](c.h).HandleFirst(c, c.in.data[0]))
 			continue
 		}
+		if c.plain() {
+			c.whole()
+			if !c.runnable() {
+				break
+			}
+		}
 		before := len(c.in.data)
 		if !c.advance() {
 			c.in.fresh = false
@@ -119,6 +127,73 @@ func (c *Conn) runnable() bool {
 		c.unread()
 	}
 	return true
+}
+
+// stopBits is what ends or interrupts the work on a buffer.
+const stopBits = pausedBits | changed | retuned | askFirst | needStart | leaving
+
+// plain tells whether the next token begins here, is delimited, and nobody traces: what whole is for.
+func (c *Conn) plain() bool {
+	s := &c.scan
+	return s.idle && s.count == 0 && s.held == 0 && !s.skip && (s.kind == kindByte || s.kind == kindLine || s.kind == kindLiteral) &&
+		!c.b.Tracing() && c.flags&(leaving|askFirst) == 0
+}
+
+// whole hands on the tokens that lie whole in what is unread, without going through the scanner's state for each. It
+// stops where anything is out of the ordinary; advance then takes over.
+func (c *Conn) whole() {
+	in, s := c.in, &c.scan
+	limit := s.tokenLimit()
+	lines, _ := c.h.(*lines)
+	c.flags &^= changed | retuned
+	for {
+		var i, end int
+		switch s.kind {
+		case kindByte:
+			i = bytes.IndexByte(in.data, s.term.lit[0])
+			end = i + 1
+		case kindLine:
+			i = bytes.IndexByte(in.data, '\n')
+			end = i + 1
+			if i > 0 && in.data[i-1] == '\r' {
+				i--
+			}
+		default:
+			i = strings.Index(view(in.data), s.term.lit)
+			end = i + len(s.term.lit)
+		}
+		if i < 0 || i > limit {
+			return
+		}
+		token := in.data[:i:i]
+		var err error
+		if lines != nil && lines.buf == nil {
+			in.data = in.data[end:]
+			err = lines.f(c, token)
+		} else {
+			if i > 0 {
+				in.data = in.data[i:]
+				if err = c.h.CollectIncomingData(c, token); err != nil {
+					c.check("CollectIncomingData", err)
+				}
+				if c.flags&changed != 0 || c.b.Closed() || c.in != in {
+					return
+				}
+			}
+			in.data = in.data[end-i:]
+			err = c.h.FoundTerminator(c)
+		}
+		if err != nil {
+			c.check("FoundTerminator", err)
+		}
+		if c.b.Out.Pressed() && c.b.Overloaded() {
+			c.flags |= pausedByHigh
+			c.b.RequestFlush()
+		}
+		if c.flags&stopBits != 0 || c.b.Closed() || c.b.Closing() || c.in != in {
+			return
+		}
+	}
 }
 
 // emptyCount tells whether Count(0) waits to be found.
@@ -211,7 +286,7 @@ func (c *Conn) found() {
 	if c.flags&leaving != 0 {
 		c.b.CloseWhenDoneWith(core.ErrShutdown)
 	}
-	if c.b.Overloaded() {
+	if c.b.Out.Pressed() && c.b.Overloaded() {
 		c.flags |= pausedByHigh
 		c.b.RequestFlush()
 	}

@@ -1,0 +1,48 @@
+// Echo sends every line back, byte for byte.
+//
+//	go run ./examples/echo -listen 127.0.0.1:7000
+//	nc 127.0.0.1 7000
+package main
+
+import (
+	"fmt"
+
+	"github.com/parley-go/parley/chat"
+	"github.com/parley-go/parley/core"
+	"github.com/parley-go/parley/examples/internal/cli"
+	"github.com/parley-go/parley/protocols/echo"
+)
+
+func main() {
+	fs := cli.Flags(`echo [flags]
+
+Echoes each line that ends in "\n", a "\r" before it included.`)
+	listen := fs.String("listen", "127.0.0.1:7000", "`address` to listen on; port 0 takes a free one")
+	backend := fs.String("backend", "auto", "auto, select, poll, epoll or kqueue")
+	raw := fs.Bool("raw", false, "echo bytes as they come, as RFC 862 has it, without waiting for lines")
+	maxLine := fs.Int("max-line", 2<<20, "longest line in `bytes`; a longer one ends the connection")
+	maxConns := fs.Int("max-conns", 0, "most connections at a time; 0: what the limit of open files leaves room for")
+	cli.Parse(fs, 0)
+	if *maxLine < 1 {
+		cli.Usage(fmt.Errorf("-max-line %d: at least 1", *maxLine))
+	}
+	if *maxConns < 0 {
+		cli.Usage(fmt.Errorf("-max-conns %d: at least 0", *maxConns))
+	}
+
+	loop, err := cli.NewLoop(*backend)
+	if err != nil {
+		cli.Exit(err)
+	}
+	newHandler := echo.Lines(*maxLine)
+	if *raw {
+		newHandler = echo.Stream
+	}
+	config := core.ListenConfig{Limit: core.Limit{Total: *maxConns}}
+	ln, err := config.Listen(loop, "tcp", *listen, chat.Accept(newHandler))
+	if err != nil {
+		cli.Exit(err)
+	}
+	cli.Listening(ln.Addr())
+	cli.Exit(cli.Serve(loop))
+}

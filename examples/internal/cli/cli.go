@@ -1,0 +1,106 @@
+// Package cli is what the example servers and clients have in common: flags, logging, signals, exit codes.
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/parley-go/parley/core"
+)
+
+// Grace is how long a server finishes what is under way after SIGINT or SIGTERM.
+const Grace = 5 * time.Second
+
+// Flags is the flag set of a program; its -help prints usage and the flags.
+func Flags(usage string) *flag.FlagSet {
+	fs := flag.NewFlagSet(os.Args[0], flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // Parse says it in one line
+	fs.Usage = func() {
+		fs.SetOutput(os.Stdout)
+		fmt.Fprintf(os.Stdout, "usage: %s\n\n", strings.TrimSpace(usage))
+		fs.PrintDefaults()
+		fs.SetOutput(io.Discard)
+	}
+	return fs
+}
+
+// Parse reads the command line; it ends the program after -help (status 0) or a mistake (status 2). At most operands
+// arguments may follow the flags.
+func Parse(fs *flag.FlagSet, operands int) {
+	err := fs.Parse(os.Args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(0)
+	case err != nil:
+		Usage(err)
+	case fs.NArg() > operands:
+		Usage(fmt.Errorf("unexpected argument %q", fs.Arg(operands)))
+	}
+}
+
+// Usage says what is wrong with the command line and ends the program with status 2.
+func Usage(err error) {
+	fmt.Fprintf(os.Stderr, "%s: %v (-help lists the flags)\n", name(), err)
+	os.Exit(2)
+}
+
+// Exit ends the program: with status 0, or after saying in one line what is wrong with status 1.
+func Exit(err error) {
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name(), err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func name() string { return os.Args[0][strings.LastIndexAny(os.Args[0], `/\`)+1:] }
+
+// Logger logs to standard error as text.
+func Logger() *slog.Logger { return slog.New(slog.NewTextHandler(os.Stderr, nil)) }
+
+// NewLoop returns a loop with the named back end that logs as Logger does.
+func NewLoop(backend string) (*core.Loop, error) {
+	return core.NewLoop(core.Options{Backend: backend, Logger: Logger()})
+}
+
+// Listening announces where a server can be reached.
+func Listening(addr fmt.Stringer) { fmt.Fprintf(os.Stderr, "listening on %s\n", addr) }
+
+// Serve runs a loop until SIGINT or SIGTERM, then shuts it down: what is under way has Grace to finish, or until a second
+// signal.
+func Serve(l *core.Loop) error {
+	defer l.Close()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		for range 2 {
+			select {
+			case <-signals:
+				l.Shutdown(Grace)
+			case <-done:
+				return
+			}
+		}
+		cancel(errAgain)
+	}()
+	if err := l.Run(ctx); err != nil && !errors.Is(err, errAgain) {
+		return err
+	}
+	return nil
+}
+
+var errAgain = errors.New("second signal")
