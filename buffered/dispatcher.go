@@ -221,14 +221,18 @@ func (d *Dispatcher) finish() {
 		e.timer.Stop()
 	}
 	n, err := d.Discard(LingerBytes)
-	if err != core.ErrWouldBlock || n == 0 || d.CloseWrite() != nil {
+	e.dropped += n
+	if err != core.ErrWouldBlock || e.dropped == 0 || d.CloseWrite() != nil {
 		_ = d.CloseWith(e.cause)
 		return
 	}
-	e.lingering, e.dropped = true, n
+	e.lingering = true
 	d.WantRead(true)
 	d.AfterFunc(LingerTimeout, func() { _ = d.CloseWith(e.cause) })
 }
+
+// Dropped is for a layer that read input, and dropped it because the channel is Closing: more may be on its way.
+func (d *Dispatcher) Dropped(n int) { d.end.dropped += n }
 
 // Linger is for a layer's HandleRead while Lingering: it drops input and closes at the end of it.
 func (d *Dispatcher) Linger() {

@@ -205,10 +205,12 @@ func (c *Conn) worked(done bool) {
 		c.h.(keeper).keep()
 	}
 	if in := c.in; in != nil {
-		switch {
-		case len(in.data) == 0 || c.b.Closed() || c.b.Closing():
+		if c.b.Closing() {
+			c.b.Dropped(len(in.data))
+		}
+		if len(in.data) == 0 || c.b.Closed() || c.b.Closing() {
 			c.dropInput()
-		default:
+		} else {
 			in.keep()
 		}
 	}

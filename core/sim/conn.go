@@ -120,7 +120,7 @@ func (c *conn) Recv(p []byte) (int, error) {
 		return 0, c.err
 	case len(c.buf) == 0 && c.fin:
 		return 0, io.EOF
-	case len(c.buf) == 0 || c.w.chance(c.w.c.Again):
+	case len(c.buf) == 0 || c.lies(core.Read):
 		return 0, core.ErrWouldBlock
 	}
 	n := min(len(p), len(c.buf))
@@ -159,7 +159,7 @@ func (c *conn) Send(p []byte) (int, error) {
 		}
 		n = min(n, step)
 	}
-	if n == 0 || c.w.chance(c.w.c.Again) {
+	if n == 0 || c.lies(core.Write) {
 		return 0, core.ErrWouldBlock
 	}
 	data := append([]byte(nil), p[:n]...)

@@ -40,7 +40,7 @@ func (l *listener) Accept() (core.Socket, error) {
 	switch {
 	case l.closed:
 		return nil, syscall.EBADF
-	case len(l.queue) == 0 || l.w.chance(l.w.c.Again):
+	case len(l.queue) == 0 || l.lies(core.Read):
 		return nil, core.ErrWouldBlock
 	case !l.w.openFile():
 		return nil, syscall.EMFILE
@@ -331,7 +331,7 @@ func (p *packetConn) RecvFrom(b []byte) (int, core.Endpoint, error) {
 	if p.closed {
 		return 0, core.Endpoint{}, syscall.EBADF
 	}
-	if len(p.queue) == 0 || p.w.chance(p.w.c.Again) {
+	if len(p.queue) == 0 || p.lies(core.Read) {
 		return 0, core.Endpoint{}, core.ErrWouldBlock
 	}
 	m := p.queue[0]

@@ -99,9 +99,6 @@ func (p *Peer) work() {
 		}
 		n, err := c.Recv(room)
 		if err != nil {
-			if err == core.ErrWouldBlock { // Config.Again: there is something
-				continue
-			}
 			return
 		}
 		p.limit -= n

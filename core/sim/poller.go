@@ -29,7 +29,8 @@ type node struct {
 	id   uint64
 	want core.Interest
 	hot  bool
-	fd   bool // counted as a descriptor
+	fd   bool          // counted as a descriptor
+	lie  core.Interest // what the last readiness said that will not hold, once: Config.Again
 	self interface{ readiness() core.Interest }
 }
 
@@ -43,6 +44,13 @@ func (n *node) changed() {
 		n.hot = true
 		n.p.hot = append(n.p.hot, n)
 	}
+}
+
+// lies tells whether a call that the readiness promised to succeed must fail, this time.
+func (n *node) lies(about core.Interest) bool {
+	was := n.lie&about != 0
+	n.lie &^= about
+	return was
 }
 
 func (n *node) got() core.Interest {
@@ -119,6 +127,10 @@ func (p *poller) collect(ready []core.Ready) []core.Ready {
 	first := len(ready)
 	for _, n := range p.hot {
 		ready = append(ready, core.Ready{ID: n.id, Got: n.got()})
+		n.lie = 0
+		if p.w.chance(p.w.c.Again) {
+			n.lie = core.Read | core.Write
+		}
 	}
 	if p.w.chance(p.w.c.Spurious) {
 		ready = p.addSpurious(ready)

@@ -35,8 +35,8 @@ type Config struct {
 	MaxRecv    int
 	RandomCuts bool
 
-	// Again is how often, of 1, a Recv, Send or Accept answers ErrWouldBlock although it could do something; Spurious how
-	// often a Wait reports a channel that has nothing; Interrupt how often a Wait ends with EINTR.
+	// Again is how often, of 1, the first Recv, Send or Accept after an event answers ErrWouldBlock all the same; Spurious
+	// how often a Wait reports a channel that has nothing; Interrupt how often a Wait ends with EINTR.
 	Again     float64
 	Spurious  float64
 	Interrupt float64
