@@ -86,6 +86,9 @@ func (d *Dispatcher) Send(p []byte) (int, error) {
 	if !d.Closed() && d.Out.append(p) { // a flush was asked for when the buffer was lent
 		return len(p), nil
 	}
+	if d.Closed() {
+		return 0, core.ErrClosed
+	}
 	if err := d.pushed(d.Out.Push((*transport)(d), p)); err != nil {
 		return 0, err
 	}
@@ -100,6 +103,9 @@ func (d *Dispatcher) WriteString(s string) (int, error) {
 	if !d.Closed() && d.Out.appendString(s) {
 		return len(s), nil
 	}
+	if d.Closed() {
+		return 0, core.ErrClosed
+	}
 	if err := d.pushed(d.Out.PushString((*transport)(d), s)); err != nil {
 		return 0, err
 	}
@@ -108,6 +114,10 @@ func (d *Dispatcher) WriteString(s string) (int, error) {
 
 // SendProducer queues a producer behind what was sent. Errors as Send's; the producer is closed then.
 func (d *Dispatcher) SendProducer(p Producer) error {
+	if d.Closed() {
+		closeProducer(p)
+		return core.ErrClosed
+	}
 	return d.pushed(d.Out.PushProducer((*transport)(d), p))
 }
 
@@ -119,13 +129,10 @@ func (d *Dispatcher) ResumeProducer() {
 
 // pushed is what a push entails.
 func (d *Dispatcher) pushed(err error) error {
-	switch {
-	case err == nil && d.Closed():
-		d.Out.Discard((*transport)(d))
-		return core.ErrClosed
-	case err == nil:
+	switch err {
+	case nil:
 		d.RequestFlush()
-	case err == core.ErrOverflow:
+	case core.ErrOverflow:
 		_ = d.CloseWith(err)
 	}
 	return err

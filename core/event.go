@@ -123,9 +123,11 @@ func (d *Dispatcher) Fail(method string, err error) {
 	case d.Closed():
 		l.logFailure(d, method, err)
 	case d.has.has(hasError) && method != "HandleError":
+		outer := l.method // a layer may go on after this
 		l.failing = method
 		l.enter(d, "HandleError")
 		as[ErrorHandler[*Dispatcher]](d.h).HandleError(d, err)
+		l.method = outer
 	default:
 		l.logFailure(d, method, err)
 		d.shut(err)

@@ -79,6 +79,7 @@ func (d *Dispatcher) recvFailed(err error) error {
 		}
 	case d.state&stWriteFailed != 0:
 		d.broke(err)
+		return d.cause // it failed before
 	case err == io.EOF:
 		d.state |= stEOF
 		d.touch()

@@ -163,7 +163,8 @@ func (p *poller) Wait(timeout time.Duration, ready []core.Ready) ([]core.Ready, 
 		return ready, syscall.EINTR
 	}
 	n := len(ready)
-	if ready = p.collect(ready); len(ready) > n || timeout == 0 || p.woken.Swap(false) {
+	woken := p.woken.Swap(false)
+	if ready = p.collect(ready); len(ready) > n || timeout == 0 || woken {
 		return ready, nil
 	}
 	var deadline time.Time
