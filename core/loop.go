@@ -356,7 +356,7 @@ func (l *Loop) broken(err error) {
 
 // wait asks the poller, first without blocking.
 func (l *Loop) wait(timeout time.Duration) error {
-	if len(l.again) > 0 || l.stop.Load() || l.cancelled.Load() {
+	if len(l.again) > 0 || l.called() {
 		timeout = 0
 	} else if when, ok := l.timers.next(); ok {
 		until := time.Duration(max(when-l.clock(), 0))
@@ -368,6 +368,9 @@ func (l *Loop) wait(timeout time.Duration) error {
 	var err error
 	if l.cheap || timeout == 0 {
 		l.ready, err = l.poller.Wait(0, l.ready)
+		if l.called() {
+			timeout = 0 // that wait may have used up the wake-up
+		}
 	}
 	for timeout != 0 && len(l.ready) == 0 && (err == nil || err == syscall.EINTR) {
 		start := l.clock()
@@ -390,6 +393,11 @@ func (l *Loop) wait(timeout time.Duration) error {
 		l.trace(Event{Kind: TraceWait, Name: l.poller.Name(), N: len(l.ready)})
 	}
 	return err
+}
+
+// called tells whether another goroutine has something for the loop. Each of these is set before Wake.
+func (l *Loop) called() bool {
+	return l.box.waiting.Load() || l.stop.Load() || l.cancelled.Load() || l.shutdown.Load() != 0 && !l.ending
 }
 
 // serve calls the handlers: of what the poller reported, of what needs no poller, of timers, of posts.

@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -71,10 +72,8 @@ func CheckHandler(layer string, h any) error {
 		if anyLayerKnows(m.Name) {
 			continue
 		}
-		for name := range known.layers[layer] {
-			if near(strings.ToLower(m.Name), strings.ToLower(name)) {
-				return fmt.Errorf("parley: %v.%s is never called: did you mean %s?", t, m.Name, name)
-			}
+		if meant := nearest(m.Name, known.layers[layer]); meant != "" {
+			return fmt.Errorf("parley: %v.%s is never called: did you mean %s?", t, m.Name, meant)
 		}
 	}
 	return nil
@@ -99,11 +98,19 @@ func anyLayerHas(t reflect.Type, name string) bool {
 	return false
 }
 
-// near tells whether the edit distance of two words is at most 2 (Wagner and Fischer's table, row by row).
-func near(a, b string) bool {
-	if d := len(a) - len(b); d > 2 || d < -2 {
-		return false
+// nearest returns the name that is at most two edits from the given one, "" if there is none.
+func nearest(name string, names map[string][]reflect.Type) (meant string) {
+	best := 3
+	for _, n := range slices.Sorted(maps.Keys(names)) {
+		if d := distance(strings.ToLower(name), strings.ToLower(n)); d < best {
+			best, meant = d, n
+		}
 	}
+	return meant
+}
+
+// distance is the edit distance of two words (Wagner and Fischer's table, row by row).
+func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
@@ -120,7 +127,7 @@ func near(a, b string) bool {
 			row[j+1] = min(change, row[j+1]+1, row[j]+1)
 		}
 	}
-	return row[len(b)] <= 2
+	return row[len(b)]
 }
 
 // audit compares the cached interest of a channel with what its layer works out (Options.Strict).

@@ -288,7 +288,11 @@ func (w *World) nextTime(self *poller) (t time.Time, ok bool) {
 
 // pass steps another loop.
 func (w *World) pass(p *poller) {
-	if _, err := p.loop.Step(0); err != nil {
+	more, err := p.loop.Step(0)
+	if !more {
+		p.woken.Store(false) // nothing is left to wake it for
+	}
+	if err != nil {
 		if errors.Is(err, core.ExitNow) {
 			p.closed = true
 			return
