@@ -73,6 +73,12 @@ func Split(f bufio.SplitFunc) Terminator { return Terminator{split: &splitter{f}
 func (t Terminator) String() string {
 	switch t.kind() {
 	case kindLiteral:
+		switch t.lit { // without an allocation, for traces
+		case "\n":
+			return `"\n"`
+		case "\r\n":
+			return `"\r\n"`
+		}
 		return strconv.Quote(t.lit)
 	case kindCount:
 		return fmt.Sprintf("Count(%d)", max(t.n, 0))

@@ -106,6 +106,7 @@ type Loop struct {
 	pool     workers
 	reserve  reserve
 	slow     slowWatch
+	event    Event // what the trace hook is given
 	stats    Stats
 
 	running   atomic.Bool

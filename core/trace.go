@@ -48,9 +48,10 @@ type Event struct {
 
 // trace fills in time and pass. Callers test Options.Trace first, so that an event costs nothing when nobody looks.
 func (l *Loop) trace(e Event) {
-	e.Time = l.epoch.Add(time.Duration(l.clock()))
-	e.Pass = l.stats.Passes
-	l.opts.Trace(&e)
+	l.event = e
+	l.event.Time = l.epoch.Add(time.Duration(l.clock()))
+	l.event.Pass = l.stats.Passes
+	l.opts.Trace(&l.event)
 }
 
 // Tracing tells whether the loop has a trace hook, for a layer that has something to say to it.
