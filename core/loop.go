@@ -156,7 +156,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		return err
 	}
 	defer l.running.Store(false)
-	l.cancelled.Store(false)
+	l.cancelled.Store(ctx.Err() != nil)
 	defer context.AfterFunc(ctx, func() {
 		l.cancelled.Store(true)
 		_ = l.poller.Wake()
@@ -198,8 +198,12 @@ func (l *Loop) Step(timeout time.Duration) (more bool, err error) {
 		l.pass(timeout)
 		l.slow.passEnded(l, l.clock())
 	}
+	more = !l.done()
+	if !more && l.ending {
+		l.end(false)
+	}
 	err, l.exit = l.exit, nil
-	return !l.done(), err
+	return more, err
 }
 
 func (l *Loop) begin() error {

@@ -20,6 +20,7 @@ type poller struct {
 	hot     []*node // those that may be ready
 	woken   atomic.Bool
 	waiting bool // inside Wait: this loop is the one that waits
+	stepped bool // inside World.pass: the world decides what happens next
 	closed  bool
 }
 
@@ -161,6 +162,9 @@ func (p *poller) Wait(timeout time.Duration, ready []core.Ready) ([]core.Ready, 
 			w.now = w.now.Add(time.Duration(w.rng.Int64N(int64(timeout) + 1)))
 		}
 		return ready, syscall.EINTR
+	}
+	if !p.stepped {
+		w.happen() // a loop that runs by itself, and may never wait
 	}
 	n := len(ready)
 	woken := p.woken.Swap(false)

@@ -213,9 +213,7 @@ func (w *World) fatalf(format string, args ...any) {
 func (w *World) turn(self *poller, deadline time.Time) bool {
 	due := len(w.calendar) > 0 && !w.calendar[0].at.After(w.now)
 	if p := w.pickLoop(self); p != nil && (!due || w.rng.IntN(2) == 0) {
-		if w.still++; w.still > stillTurns { // a loop that is always busy takes time, too
-			w.now = w.now.Add(time.Microsecond)
-		}
+		w.tick()
 		w.pass(p)
 		return true
 	}
@@ -237,6 +235,22 @@ func (w *World) turn(self *poller, deadline time.Time) bool {
 		heap.Pop(&w.calendar).(*entry).f()
 	}
 	return true
+}
+
+// tick counts a pass: a loop that is always busy takes time, too.
+func (w *World) tick() {
+	if w.still++; w.still > stillTurns {
+		w.now = w.now.Add(time.Microsecond)
+	}
+}
+
+// happen lets happen what is due.
+func (w *World) happen() {
+	w.tick()
+	for len(w.calendar) > 0 && !w.calendar[0].at.After(w.now) {
+		w.still = 0
+		heap.Pop(&w.calendar).(*entry).f()
+	}
 }
 
 // workNow tells whether something can happen without time passing.
@@ -288,7 +302,9 @@ func (w *World) nextTime(self *poller) (t time.Time, ok bool) {
 
 // pass steps another loop.
 func (w *World) pass(p *poller) {
+	p.stepped = true
 	more, err := p.loop.Step(0)
+	p.stepped = false
 	if !more {
 		p.woken.Store(false) // nothing is left to wake it for
 	}
