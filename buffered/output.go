@@ -108,9 +108,9 @@ func (o *Output) Blocked() bool { return o.state&outBlocked != 0 }
 // More tells whether a flush stopped because of its budget: there is more to send at once.
 func (o *Output) More() bool { return o.state&outMore != 0 }
 
-// append puts p into the buffer that is lent already, if it fits.
+// append puts p into the buffer that is lent already, if it fits and no bound can be near.
 func (o *Output) append(p []byte) bool {
-	if len(p) > cap(o.lent)-len(o.lent) || o.state&(outClosing|outFailed) != 0 {
+	if len(p) > cap(o.lent)-len(o.lent) || o.Pressed() || o.state&(outClosing|outFailed) != 0 {
 		return false
 	}
 	o.lent = append(o.lent, p...)
@@ -118,7 +118,7 @@ func (o *Output) append(p []byte) bool {
 }
 
 func (o *Output) appendString(s string) bool {
-	if len(s) > cap(o.lent)-len(o.lent) || o.state&(outClosing|outFailed) != 0 {
+	if len(s) > cap(o.lent)-len(o.lent) || o.Pressed() || o.state&(outClosing|outFailed) != 0 {
 		return false
 	}
 	o.lent = append(o.lent, s...)

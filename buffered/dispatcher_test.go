@@ -1,0 +1,318 @@
+package buffered_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/parley-go/parley/buffered"
+	"github.com/parley-go/parley/core"
+	"github.com/parley-go/parley/core/sim"
+)
+
+// handler is a buffered handler that writes down what it is told.
+type handler struct {
+	log  []string
+	read func(d *buffered.Dispatcher, p []byte) error
+}
+
+func (h *handler) HandleRead(d *buffered.Dispatcher) error {
+	p, err := d.RecvShared()
+	if err != nil {
+		return err
+	}
+	h.log = append(h.log, "read "+string(p))
+	if h.read != nil {
+		return h.read(d, p)
+	}
+	return nil
+}
+
+func (h *handler) HandleHigh(*buffered.Dispatcher) error { h.log = append(h.log, "high"); return nil }
+func (h *handler) HandleLow(*buffered.Dispatcher) error  { h.log = append(h.log, "low"); return nil }
+func (h *handler) HandleConnect(*buffered.Dispatcher) error {
+	h.log = append(h.log, "connect")
+	return nil
+}
+func (h *handler) HandleClose(_ *buffered.Dispatcher, cause error) {
+	h.log = append(h.log, fmt.Sprint("close ", cause))
+}
+
+func attach(t *testing.T, c sim.Config, h any) (*sim.World, *core.Loop, *buffered.Dispatcher, *sim.Peer) {
+	t.Helper()
+	c.T = t
+	w := sim.New(c)
+	l := w.Loop(core.Options{Logger: slog.New(slog.DiscardHandler)})
+	s, p := w.Pair()
+	d, err := buffered.Attach(l, s, h)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	return w, l, d, p
+}
+
+// A12 test_send: what is sent right after connect, before the connection is there, arrives whole.
+func TestA12SendRightAfterConnect(t *testing.T) {
+	w := sim.New(sim.Config{T: t, Latency: 10 * time.Millisecond})
+	l := w.Loop(core.Options{})
+	ln := w.Listen("tcp", "server:1")
+	h := &handler{}
+	d, err := buffered.Dial(l, "tcp", "server:1", h)
+	require.NoError(t, err)
+	for _, s := range []string{"Suppose there isn't a 16-ton weight?", "Suppose there isn't a 16-ton weight?", "\n"} {
+		n, err := io.WriteString(d, s)
+		require.NoError(t, err)
+		require.Equal(t, len(s), n)
+	}
+	require.Equal(t, 73, d.Queued())
+	p := ln.Accept()
+	p.Want(strings.Repeat("Suppose there isn't a 16-ton weight?", 2) + "\n")
+	require.Zero(t, d.Queued())
+	p.Close()
+	w.Settle()
+	require.Equal(t, []string{"connect", "close EOF"}, h.log)
+	require.NoError(t, l.Close())
+}
+
+// 200,000 octets through a small window arrive, and the peer is not read from meanwhile. [P-dws_chunk]
+func TestSlowPeer(t *testing.T) {
+	big := strings.Repeat("0123456789", 20_000)
+	h := &handler{}
+	h.read = func(d *buffered.Dispatcher, p []byte) error {
+		_, err := d.WriteString(big)
+		return err
+	}
+	w, _, d, p := attach(t, sim.Config{Window: 1000}, h)
+	p.Stall(true)
+	p.Say("go")
+	w.Settle()
+	require.Equal(t, []string{"read go", "high"}, h.log)
+	p.Say("more")
+	w.Settle()
+	require.Equal(t, []string{"read go", "high"}, h.log, "no reading above the high mark")
+	p.Stall(false)
+	p.Want(big + big)
+	require.Equal(t, []string{"read go", "high", "low", "read more", "high", "low"}, h.log)
+	require.Zero(t, d.Queued())
+}
+
+func TestCloseThrowsTheQueueAwayCloseWhenDoneDoesNot(t *testing.T) {
+	for _, whenDone := range []bool{true, false} {
+		h := &handler{}
+		h.read = func(d *buffered.Dispatcher, _ []byte) error {
+			d.WriteString(strings.Repeat("x", 10_000))
+			if whenDone {
+				d.CloseWhenDone()
+				_, err := d.WriteString("late")
+				require.ErrorIs(t, err, core.ErrClosed)
+				return nil
+			}
+			return d.Close()
+		}
+		w, _, _, p := attach(t, sim.Config{Window: 100}, h)
+		p.Stall(true)
+		p.Say("go")
+		w.Settle()
+		p.Stall(false)
+		if whenDone {
+			p.Want(strings.Repeat("x", 10_000))
+		}
+		p.WantClosed()
+		require.Equal(t, "close <nil>", h.log[len(h.log)-1])
+	}
+}
+
+// The peer's end of its stream: what is queued still goes out, and the cause is io.EOF.
+func TestEOFFlushesFirst(t *testing.T) {
+	h := &handler{}
+	h.read = func(d *buffered.Dispatcher, _ []byte) error {
+		_, err := d.WriteString(strings.Repeat("x", 400_000))
+		return err
+	}
+	_, _, _, p := attach(t, sim.Config{Window: 8000}, h)
+	p.Say("go")
+	p.CloseWrite()
+	p.Want(strings.Repeat("x", 400_000))
+	p.WantClosed()
+	require.Equal(t, "close EOF", h.log[len(h.log)-1])
+}
+
+func TestSendFails(t *testing.T) {
+	h := &handler{}
+	h.read = func(d *buffered.Dispatcher, _ []byte) error { _, err := d.WriteString("x"); return err }
+	w, _, _, p := attach(t, sim.Config{}, h)
+	p.PlanSends(-1)
+	p.Say("go")
+	w.Settle()
+	require.Equal(t, []string{"read go", "close " + syscall.EPIPE.Error()}, h.log)
+}
+
+func TestOverflow(t *testing.T) {
+	h := &handler{}
+	var errs []error
+	h.read = func(d *buffered.Dispatcher, _ []byte) error {
+		d.SetMarks(&buffered.Marks{Low: 1, High: 2, Limit: 3})
+		for range 4 {
+			_, err := d.WriteString("xx")
+			errs = append(errs, err)
+		}
+		return nil
+	}
+	w, _, _, p := attach(t, sim.Config{Window: 1}, h)
+	p.Stall(true)
+	p.Say("g")
+	w.Settle()
+	require.Equal(t, []error{nil, nil, core.ErrOverflow, core.ErrClosed}, errs, "one octet was taken at once")
+	require.Equal(t, "close "+core.ErrOverflow.Error(), h.log[len(h.log)-1])
+}
+
+func TestProducerOfADispatcher(t *testing.T) {
+	h := &handler{}
+	producer := &closing{Producer: buffered.Reader(strings.NewReader(strings.Repeat("p", 1000)))}
+	h.read = func(d *buffered.Dispatcher, p []byte) error {
+		switch string(p) {
+		case "go":
+			return d.SendProducer(producer)
+		case "stop":
+			d.DiscardBuffers()
+		case "quit":
+			d.Close()
+			require.ErrorIs(t, d.SendProducer(producer), core.ErrClosed)
+		}
+		return nil
+	}
+	w, _, _, p := attach(t, sim.Config{Window: 100}, h)
+	p.Stall(true)
+	p.Say("go")
+	w.Settle()
+	p.Say("stop")
+	w.Settle()
+	require.Equal(t, 1, producer.closed)
+	p.Stall(false)
+	require.Equal(t, 100, len(p.Read()))
+	p.Say("quit")
+	w.Settle()
+	require.Equal(t, 2, producer.closed, "a producer that is refused is closed, too")
+}
+
+// full has every optional method.
+type full struct {
+	*handler
+	end chan string
+}
+
+func (f *full) note(s string) error { f.log = append(f.log, s); return nil }
+
+func (f *full) HandleEOF(d *buffered.Dispatcher) error {
+	d.WriteString("bye")
+	d.CloseWhenDone()
+	return f.note("eof")
+}
+func (f *full) HandleTimeout(*buffered.Dispatcher) error { return f.note("timeout") }
+func (f *full) HandleShutdown(d *buffered.Dispatcher) error {
+	d.CloseWhenDone()
+	return f.note("shutdown")
+}
+func (f *full) HandleError(_ *buffered.Dispatcher, err error) {
+	f.note("error " + err.Error())
+}
+func (f *full) HandleExpt(d *buffered.Dispatcher) error {
+	var b [1]byte
+	d.RecvUrgent(b[:])
+	return f.note("urgent " + string(b[:]))
+}
+
+func TestOptionalHandlers(t *testing.T) {
+	f := &full{handler: &handler{}}
+	f.read = func(d *buffered.Dispatcher, p []byte) error { return errors.New(string(p)) }
+	w, _, d, p := attach(t, sim.Config{}, f)
+	d.SetIdleTimeout(time.Minute)
+	p.Say("E")
+	p.SayUrgent('!')
+	w.Settle()
+	w.Advance(90 * time.Second)
+	p.CloseWrite()
+	p.Want("bye")
+	p.WantClosed()
+	require.ElementsMatch(t, []string{"read E", "error E", "urgent !", "timeout", "eof", "close <nil>"}, f.log)
+
+	f.log = nil
+	w, l, _, p := attach(t, sim.Config{}, f)
+	w.Settle()
+	l.Shutdown(time.Minute)
+	p.WantClosed()
+	require.Equal(t, []string{"shutdown", "close <nil>"}, f.log)
+}
+
+// Without the optional methods the defaults apply.
+type bare struct{ cause error }
+
+func (*bare) HandleRead(d *buffered.Dispatcher) error {
+	p, err := d.RecvShared()
+	if err == nil && string(p) == "fail" {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+func (b *bare) HandleClose(_ *buffered.Dispatcher, cause error) { b.cause = cause }
+
+func TestDefaults(t *testing.T) {
+	for _, x := range []struct {
+		name string
+		do   func(w *sim.World, l *core.Loop, d *buffered.Dispatcher, p *sim.Peer)
+		want error
+	}{
+		{"error", func(_ *sim.World, _ *core.Loop, _ *buffered.Dispatcher, p *sim.Peer) { p.Say("fail") }, io.ErrNoProgress},
+		{"shutdown", func(_ *sim.World, l *core.Loop, _ *buffered.Dispatcher, _ *sim.Peer) { l.Shutdown(time.Minute) }, core.ErrShutdown},
+		{"idle", func(w *sim.World, _ *core.Loop, d *buffered.Dispatcher, _ *sim.Peer) {
+			d.SetIdleTimeout(time.Second)
+			w.Advance(2 * time.Second)
+		}, core.ErrTimeout},
+		{"eof", func(_ *sim.World, _ *core.Loop, _ *buffered.Dispatcher, p *sim.Peer) { p.CloseWrite() }, io.EOF},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			b := &bare{}
+			w, l, d, p := attach(t, sim.Config{}, b)
+			x.do(w, l, d, p)
+			w.Settle()
+			require.ErrorIs(t, b.cause, x.want)
+		})
+	}
+}
+
+func TestAttachChecksTheHandler(t *testing.T) {
+	w := sim.New(sim.Config{T: t})
+	l := w.Loop(core.Options{})
+	s, _ := w.Pair()
+	_, err := buffered.Attach(l, s, struct{}{})
+	require.ErrorContains(t, err, "HandleRead")
+	_, err = buffered.Dial(l, "tcp", "server:1", struct{}{})
+	require.Error(t, err)
+	_, err = buffered.Attach(l, s, &misspelt{})
+	require.ErrorContains(t, err, "did you mean HandleHigh?")
+	require.Zero(t, l.Stats().Channels)
+}
+
+type misspelt struct{ bare }
+
+func (*misspelt) HandleHi(*buffered.Dispatcher) error { return nil }
+
+// An echo server on this layer alone.
+func ExampleAttach() {
+	w := sim.New(sim.Config{})
+	loop := w.Loop(core.Options{})
+	sock, client := w.Pair()
+	buffered.Attach(loop, sock, &handler{read: func(d *buffered.Dispatcher, p []byte) error {
+		_, err := d.Send(p)
+		return err
+	}})
+	client.Say("hello")
+	fmt.Println(client.Read())
+	// Output: hello
+}

@@ -1,0 +1,49 @@
+package parley_test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/parley-go/parley"
+
+// rank is the layer of a package: imports point down only.
+func rank(path string) int {
+	for i, layer := range []string{"core", "buffered", "chat", "protocols", "examples"} {
+		if rest, ok := strings.CutPrefix(path, module+"/"+layer); ok && (rest == "" || rest[0] == '/') {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+func TestImportsPointDown(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{range .Imports}}{{$.ImportPath}} {{.}}{{"\n"}}{{end}}`, "./...").Output()
+	require.NoError(t, err)
+	seen := 0
+	for line := range strings.Lines(string(out)) {
+		from, to, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if !ok || rank(from) == 0 || rank(to) == 0 {
+			continue
+		}
+		seen++
+		require.LessOrEqual(t, rank(to), rank(from), "%s imports %s, which lies above it", from, to)
+		if from == module+"/core" {
+			t.Errorf("core imports %s; it knows of its side packages only the interfaces", to)
+		}
+	}
+	require.Greater(t, seen, 10, "go list found the packages")
+}
+
+// The main module needs the three packages that it was designed with, and what those need.
+func TestDependencies(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "-f", `{{if not .Standard}}{{with .Module}}{{.Path}}{{end}}{{end}}`, "./...").Output()
+	require.NoError(t, err)
+	allowed := map[string]bool{module: true, "golang.org/x/sys": true, "github.com/smallnest/ringbuffer": true, "": true}
+	for path := range strings.Lines(string(out)) {
+		require.True(t, allowed[strings.TrimSpace(path)], "unexpected dependency %s", path)
+	}
+}
