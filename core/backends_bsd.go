@@ -2,6 +2,4 @@
 
 package core
 
-import "golang.org/x/sys/unix"
-
 var backends = []backend{{"kqueue", newKqueue}, {"poll", newPoll}, {"select", newSelect}}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/parley-go/parley/core"
@@ -49,11 +51,14 @@ func ExampleDial() {
 	loop := w.Loop(core.Options{})
 	core.Dial(loop, "tcp", "server:80", &core.Funcs{
 		Read:  func(d *core.Dispatcher) error { return nil },
-		Close: func(_ *core.Dispatcher, cause error) { fmt.Println(cause) },
+		Close: func(_ *core.Dispatcher, cause error) {
+			var op *net.OpError
+			fmt.Println(errors.As(cause, &op), op.Op, op.Addr, errors.Is(cause, syscall.ECONNREFUSED))
+		},
 	})
 	fmt.Println(loop.Run(context.Background()))
 	// Output:
-	// dial tcp 192.0.2.1:80: connect: connection refused
+	// true dial 192.0.2.1:80 true
 	// <nil>
 }
 

@@ -718,7 +718,7 @@ func TestDialFails(t *testing.T) {
 		want                error
 		text                string
 	}{
-		{"refused", "tcp", "server:1", "", syscall.ECONNREFUSED, "dial tcp 192.0.2.1:1: connect: connection refused"},
+		{"refused", "tcp", "server:1", "", syscall.ECONNREFUSED, "dial tcp 192.0.2.1:1: connect: " + syscall.ECONNREFUSED.Error()},
 		{"no such name", "tcp", "nowhere:1", "", nil, "dial tcp: lookup nowhere: no such host"},
 		{"black hole", "tcp", "server:1", "192.0.2.1", core.ErrTimeout, "dial tcp 192.0.2.1:1: parley: timeout"},
 		{"no such path", "unix", "/nowhere", "", syscall.ECONNREFUSED, ""},
