@@ -202,10 +202,7 @@ func TestProducerOfADispatcher(t *testing.T) {
 }
 
 // full has every optional method.
-type full struct {
-	*handler
-	end chan string
-}
+type full struct{ *handler }
 
 func (f *full) note(s string) error { f.log = append(f.log, s); return nil }
 

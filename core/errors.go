@@ -41,8 +41,9 @@ var (
 	// (epoll and regular files). The loop then delivers what the channel wants in every pass.
 	ErrAlwaysReady = errors.New("parley: descriptor is always ready")
 
-	// ExitNow ends the loop when a handler returns it: Run returns ExitNow, the channel stays open. asyncore.ExitNow.
-	ExitNow = errors.New("parley: exit now") //nolint:staticcheck // the name is asyncore's
+	// ExitNow ends the loop when a handler returns it: Run returns ExitNow, the channel stays open. [asyncore.ExitNow]
+	//lint:ignore ST1012 the name is asyncore's
+	ExitNow = errors.New("parley: exit now")
 )
 
 type timeoutError struct{}

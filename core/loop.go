@@ -510,6 +510,11 @@ func (d *Dispatcher) ask() {
 // ask settles what was done outside of the loop and asks the handlers that have predicates.
 func (l *Loop) ask() {
 	l.settle()
+	if l.opts.Strict && l.open <= auditAll {
+		for d := range l.All() {
+			d.audit()
+		}
+	}
 	if len(l.asked) == 0 {
 		return
 	}

@@ -74,10 +74,7 @@ func TestStrictIsAnOption(t *testing.T) {
 }
 
 // wrapper is a handler that wraps another one and adds something.
-type wrapper struct {
-	inner any
-	reads int
-}
+type wrapper struct{ inner any }
 
 func (w *wrapper) Unwrap() any { return w.inner }
 

@@ -130,6 +130,9 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
+// auditAll is up to how many channels all are audited before each pass; with more, only those that had an event.
+const auditAll = 256
+
 // audit compares the cached interest of a channel with what its layer works out (Options.Strict).
 func (d *Dispatcher) audit() {
 	if !d.has.has(hasAudit) || !d.alive() || d.Connecting() || d.state&(stFailed|stDirty) != 0 {
