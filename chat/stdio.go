@@ -42,11 +42,14 @@ type filesSocket struct {
 
 // Attached gives the output a channel of its own.
 func (s *filesSocket) Attached(d *core.Dispatcher) {
-	w, err := core.Attach(d.Loop(), s.out, &core.Funcs{Write: func(w *core.Dispatcher) error {
-		w.WantWrite(false)
-		d.Requeue(core.Write)
-		return nil
-	}})
+	w, err := core.Attach(d.Loop(), s.out, &core.Funcs{
+		Write: func(w *core.Dispatcher) error {
+			w.WantWrite(false)
+			d.Requeue(core.Write)
+			return nil
+		},
+		Shutdown: func(*core.Dispatcher) error { return nil }, // it closes with the conversation, which may have to flush
+	})
 	if err != nil {
 		d.CloseWith(err)
 		return
