@@ -36,9 +36,12 @@ func Flags(usage string) *flag.FlagSet {
 // Parse reads the command line; it ends the program after -help (status 0) or a mistake (status 2). At most operands
 // arguments may follow the flags.
 func Parse(fs *flag.FlagSet, operands int) {
+	help := fs.Usage
+	fs.Usage = func() {} // package flag calls it for a mistake, too
 	err := fs.Parse(os.Args[1:])
 	switch {
 	case errors.Is(err, flag.ErrHelp):
+		help()
 		os.Exit(0)
 	case err != nil:
 		Usage(err)
