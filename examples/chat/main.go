@@ -32,7 +32,7 @@ A chat room. People come by nc, by telnet or by examples/chatclient, choose a ni
 	fs.Float64Var(&c.FloodRate, "flood-rate", 2, "how many `lines` a second after that")
 	fs.DurationVar(&c.NickTimeout, "nick-timeout", time.Minute, "how long one has to choose a nickname")
 	fs.DurationVar(&c.IdleTimeout, "idle", 30*time.Minute, "how long one may be silent; there is a warning before")
-	fs.IntVar(&c.SkipAbove, "skip-above", 64<<10, "`bytes` waiting for a slow reader above which it misses messages")
+	fs.IntVar(&c.SkipAbove, "skip-above", 128<<10, "`bytes` waiting for a slow reader above which it misses messages")
 	fs.IntVar(&c.DropAbove, "drop-above", 1<<20, "`bytes` that a reader may be behind before it is disconnected")
 	fs.DurationVar(&c.StallTimeout, "stall", 2*time.Minute, "how long a reader may take nothing before it is disconnected")
 	cli.Parse(fs, 0)

@@ -152,5 +152,6 @@ func (s *session) join(name string) error {
 }
 
 func (s *session) quit(text string) {
+	s.tellRefused()
 	s.end(errQuit, text, "Goodbye!")
 }

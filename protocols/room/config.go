@@ -46,8 +46,9 @@ type Config struct {
 	IdleTimeout time.Duration
 	IdleWarning time.Duration
 
-	// SkipAbove is how many bytes wait for a member that does not take them before messages to it are skipped: 64 KiB.
-	// It is told how many when it has caught up.
+	// SkipAbove is how many bytes wait for a member that does not take them before messages to it are skipped: 128 KiB.
+	// It is told how many when it has caught up. With less than 128 KiB, what is said within one event can be too much
+	// also for somebody who is not slow; the queues of all members together stay below twice that times MaxConns.
 	SkipAbove int
 
 	// DropAbove is how many bytes a member may be behind, waiting and skipped ones together, before it is dropped: 1 MiB.
@@ -76,7 +77,7 @@ func (c *Config) setDefaults() {
 	or(&c.IdleTimeout, 30*time.Minute)
 	or(&c.IdleWarning, time.Minute)
 	c.IdleWarning = min(c.IdleWarning, max(c.IdleTimeout, 0)/2)
-	or(&c.SkipAbove, 64<<10)
+	or(&c.SkipAbove, 128<<10)
 	or(&c.DropAbove, 1<<20)
 	or(&c.StallTimeout, 2*time.Minute)
 	or(&c.MaxConns, 1000)

@@ -36,7 +36,7 @@ func TestNameLength(t *testing.T) {
 	p := s.Dial("tcp", address)
 	p.Say("alice\nbill\n")
 	text := p.Read()
-	require.Contains(t, text, "-- That is no name: use letters, digits, - and _, at most 4, a letter or digit first.\r\n-- Hello, bill.")
+	require.Contains(t, text, "-- That is no name: use letters, digits, - and _, at most 4, a letter or digit first.\r\n-- Please try another nickname.\r\n-- Hello, bill.")
 	p.Say("/join lounge\n/join bar\n")
 	p.Want("-- That is no name: use letters, digits, - and _, at most 4, a letter or digit first.\r\n-- You are in bar; nobody else is here yet.\r\n")
 }
@@ -156,7 +156,9 @@ func TestQuitIsHeardInAFlood(t *testing.T) {
 	s := newScene(t, sim.Config{}, room.Config{FloodBurst: 5})
 	alice := s.Dial("tcp", address)
 	alice.Say("alice\n" + strings.Repeat("x\n", 8) + "/quit done\n")
-	require.Contains(t, alice.Read(), "Not so fast!")
+	text := alice.Read()
+	require.Contains(t, text, "Not so fast!")
+	require.True(t, strings.HasSuffix(text, "-- 4 of your lines were not said.\r\n-- Goodbye!\r\n"), text)
 	alice.WantClosed()
 	require.Contains(t, s.log.String(), "cause=quit")
 }
@@ -313,6 +315,15 @@ func TestSkippedWithinOneEvent(t *testing.T) {
 	require.Equal(t, "-- Your connection is slow: 47 messages to you were skipped.", heard[3])
 	alice.Say("x\n")
 	bob.Want("[00:00] <alice> x\r\n")
+}
+
+// With the default that does not happen to somebody who reads.
+func TestNothingSkippedWithinOneEvent(t *testing.T) {
+	s := newScene(t, sim.Config{Window: 1 << 20}, room.Config{FloodBurst: -1})
+	alice, bob := s.enter("alice"), s.enter("bob")
+	alice.Say(strings.Repeat("x\n", 30_000))
+	s.Settle()
+	require.Len(t, lines(bob), 30_000)
 }
 
 func TestDropAbove(t *testing.T) {

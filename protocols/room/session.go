@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core"
@@ -72,7 +73,7 @@ func (s *session) tell(format string, args ...any) {
 
 // FoundTerminator: a line has come.
 func (s *session) FoundTerminator(c *chat.Conn) error {
-	line := strings.TrimRight(Clean(string(s.Take())), " ")
+	line := strings.TrimRight(edited(string(s.Take())), " ")
 	s.heard = s.house.loop.Now()
 	s.warned = false
 	command, args := parse(line)
@@ -93,6 +94,22 @@ func (s *session) FoundTerminator(c *chat.Conn) error {
 	}
 	s.tooLong = false
 	return nil
+}
+
+// edited returns the line clean, and as somebody meant it whose terminal sends each key: BS and DEL take a character back.
+func edited(line string) string {
+	i := strings.IndexAny(line, "\b\x7f")
+	if i < 0 {
+		return Clean(line)
+	}
+	var out []byte
+	for ; i >= 0; i = strings.IndexAny(line, "\b\x7f") {
+		out = append(out, Clean(line[:i])...)
+		_, size := utf8.DecodeLastRune(out)
+		out = out[:len(out)-size]
+		line = line[i+1:]
+	}
+	return string(append(out, Clean(line)...))
 }
 
 // HandleTooLong: the rest of the line is dropped, and the conversation goes on behind it.
@@ -119,11 +136,16 @@ func (s *session) inTime() bool {
 		s.end(errFlooding, "flooding", "You are disconnected because of flooding.")
 		return false
 	}
+	s.tellRefused()
+	return true
+}
+
+// tellRefused tells how many lines were not said.
+func (s *session) tellRefused() {
 	if s.refused > 0 {
 		s.tell("%d of your lines were not said.", s.refused)
 		s.refused = 0
 	}
-	return true
 }
 
 // introduce takes the line as a nickname.
@@ -141,6 +163,7 @@ func (s *session) introduce(line, command string) {
 	m, err := h.Enter(nick, s)
 	if err != nil {
 		s.report(err)
+		s.tell("Please try another nickname.")
 		return
 	}
 	s.member = m

@@ -22,6 +22,7 @@ const (
 const (
 	eof  = 236 // the first one there is
 	se   = 240
+	dm   = 242
 	ayt  = 246
 	sb   = 250
 	will = 251
@@ -36,8 +37,9 @@ const (
 //   - Commands and subnegotiations are taken out, whatever reads they were cut into.
 //   - A line ends in LF: CR LF, CR NUL, and a CR by itself become one.
 //   - Two IAC are one octet of 255.
-//   - An IAC in front of an octet that is no command is dropped, and the octet is data. (What clients send as urgent data
-//     can leave an IAC behind whose command is missing.)
+//   - What is left of an IAC DM (data mark) is dropped: clients send one half of it as urgent data, which half depends on
+//     the client. So an IAC in front of an octet that is no command is dropped, and an octet of 242 by itself, which in
+//     UTF-8 could only begin a character that is not assigned.
 //
 // Every option is refused: WONT answers a DO, DONT a WILL, as RFC 1123 section 3.2.1 asks for. This ends every negotiation,
 // and the peer stays in the state of a plain terminal with lines and a local echo. It matters: after an interrupt some
@@ -137,9 +139,11 @@ func (l *Layer) filter(p []byte) int {
 	for _, b := range p {
 		switch l.state {
 		case inData:
-			if b == iac {
+			switch b {
+			case iac:
 				l.state = inCommand
-			} else {
+			case dm:
+			default:
 				n = l.data(p, n, b)
 			}
 		case inCommand:

@@ -75,6 +75,7 @@ func TestLayer(t *testing.T) {
 		{"other commands", IAC + "\xf1" + IAC + "\xf3" + IAC + "\xf5" + IAC + "\xf7" + IAC + "\xf8" + IAC + "\xf9" + IAC + "\xef" + "x", "x", ""},
 		{"IAC before text", "a" + IAC + "bc", "abc", ""},
 		{"IAC before a line end", "a" + IAC + "\r\nb", "a\nb", ""},
+		{"IAC DM without its IAC", "a\xf2b\r\xf2\n", "ab\n", ""},
 		{"between CR and LF", "a\r" + DO + "\x01" + "\nb", "a\nb", WONT + "\x01"},
 		{"SE alone", "a" + SE + "b", "ab", ""},
 		{"endless subnegotiation", SB + strings.Repeat("x", telnet.MaxSubnegotiation+1) + "hi", "hi", ""},
