@@ -114,6 +114,33 @@ func ExampleHouse_Post() {
 	// "[00:00] <dave via mail> I am late\r\n"
 }
 
+// What a message is, and how a terminal shows it.
+func ExampleMessage() {
+	w := sim.New(sim.Config{})
+	house := room.New(w.Loop(core.Options{}), room.Config{})
+	alice, _ := house.Enter("alice", printer{})
+	_ = alice.Say("hello")
+	_ = alice.Act("waves")
+	for _, m := range house.Room("lobby").History() {
+		fmt.Printf("%v %s %q: %q\n", m.Kind == room.Said, m.From, m.Text, m.Line())
+	}
+	// Output:
+	// true alice "hello": "[00:00] <alice> hello\r\n"
+	// false alice "waves": "[00:00] * alice waves\r\n"
+}
+
+// A room is found by its name, whatever the case.
+func ExampleRoom() {
+	w := sim.New(sim.Config{})
+	house := room.New(w.Loop(core.Options{}), room.Config{History: 1})
+	alice, _ := house.Enter("alice", printer{})
+	_ = alice.Say("one")
+	_ = alice.Say("two")
+	lobby := house.Room("LOBBY")
+	fmt.Println(lobby.Name(), lobby.Members(), len(lobby.History()), lobby.History()[0].Text)
+	// Output: lobby [alice] 1 two
+}
+
 // A member by itself: rooms are made when somebody goes there, and gone when nobody is left.
 func ExampleMember() {
 	w := sim.New(sim.Config{})

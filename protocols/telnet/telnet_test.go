@@ -145,7 +145,7 @@ func FuzzLayer(f *testing.F) {
 	})
 }
 
-func Example() {
+func ExampleLayer() {
 	w := sim.New(sim.Config{})
 	loop := w.Loop(core.Options{})
 	sock, client := w.Pair()
