@@ -174,6 +174,17 @@ func (d *Dispatcher) CloseWhenDoneWith(cause error) {
 	d.RequestFlush()
 }
 
+// CloseWrite sends the end of our stream when everything that was queued is sent. Input goes on; a further Send answers
+// ErrClosed. The channel closes when the peer ends its own stream, or by Close or CloseWhenDone.
+func (d *Dispatcher) CloseWrite() error {
+	if d.Closed() {
+		return core.ErrClosed
+	}
+	d.Out.End()
+	d.RequestFlush()
+	return nil
+}
+
 // SetCloseTimeout replaces DefaultCloseTimeout for this channel; 0: wait for ever.
 func (d *Dispatcher) SetCloseTimeout(t time.Duration) {
 	if d.end == nil {
@@ -208,8 +219,14 @@ func (d *Dispatcher) Flush() (Level, error) {
 		d.Requeue(core.Write)
 		d.WantWrite(true)
 	}
-	if err == nil && d.Out.Closing() && !d.Lingering() && !d.Connecting() {
-		d.finish()
+	if err == nil && !d.Connecting() {
+		switch {
+		case d.Out.Closing() && !d.Lingering():
+			d.finish()
+		case d.Out.Ending() && d.Out.Empty():
+			d.Out.Ended()
+			err = d.Dispatcher.CloseWrite()
+		}
 	}
 	return d.Out.Level(), err
 }
@@ -229,7 +246,7 @@ func (d *Dispatcher) finish() {
 	}
 	n, err := d.Discard(LingerBytes)
 	e.dropped += n
-	if err != core.ErrWouldBlock || e.dropped == 0 || d.CloseWrite() != nil {
+	if err != core.ErrWouldBlock || e.dropped == 0 || d.Dispatcher.CloseWrite() != nil {
 		_ = d.CloseWith(e.cause)
 		return
 	}

@@ -56,6 +56,10 @@ const (
 	outHigh                         // above the high mark, and not down to the low one since
 	outClosing                      // nothing may be pushed any more
 	outFailed                       // the transport failed: everything is dropped
+	outEnding                       // the stream ends when everything is sent, and nothing may be pushed any more
+	outEnded                        // it has
+
+	outShut = outClosing | outFailed | outEnding | outEnded // a push is refused
 )
 
 // queue is what is older than the bytes of this event: segments of bytes and producers, in order.
@@ -110,7 +114,7 @@ func (o *Output) More() bool { return o.state&outMore != 0 }
 
 // append puts p into the buffer that is lent already, if it fits and no bound can be near.
 func (o *Output) append(p []byte) bool {
-	if len(p) > cap(o.lent)-len(o.lent) || o.Pressed() || o.state&(outClosing|outFailed) != 0 {
+	if len(p) > cap(o.lent)-len(o.lent) || o.Pressed() || o.state&outShut != 0 {
 		return false
 	}
 	o.lent = append(o.lent, p...)
@@ -118,7 +122,7 @@ func (o *Output) append(p []byte) bool {
 }
 
 func (o *Output) appendString(s string) bool {
-	if len(s) > cap(o.lent)-len(o.lent) || o.Pressed() || o.state&(outClosing|outFailed) != 0 {
+	if len(s) > cap(o.lent)-len(o.lent) || o.Pressed() || o.state&outShut != 0 {
 		return false
 	}
 	o.lent = append(o.lent, s...)
@@ -128,7 +132,7 @@ func (o *Output) appendString(s string) bool {
 // Push queues a copy of p. When more than a lent buffer is gathered it is sent at once. Errors: ErrClosed after Close or
 // a failure, ErrOverflow above Marks.Limit; nothing of p is queued then. [push]
 func (o *Output) Push(t Transport, p []byte) error {
-	if o.state&(outClosing|outFailed) != 0 {
+	if o.state&outShut != 0 {
 		return core.ErrClosed
 	}
 	if o.append(p) {
@@ -248,7 +252,7 @@ func (o *Output) spill(t Transport, p []byte) {
 // PushProducer queues a producer behind what was pushed. It is asked for its first block when everything before it was
 // sent, from a Flush and never from here. [push_with_producer]
 func (o *Output) PushProducer(t Transport, p Producer) error {
-	if o.state&(outClosing|outFailed) != 0 {
+	if o.state&outShut != 0 {
 		closeProducer(p)
 		return core.ErrClosed
 	}
@@ -392,7 +396,7 @@ func (s *segment) release() {
 	}
 }
 
-// Discard drops everything that was not sent, and takes a Close back. [discard_buffers]
+// Discard drops everything that was not sent, and takes a Close or End back. [discard_buffers]
 func (o *Output) Discard(t Transport) {
 	o.giveBack(t)
 	if o.queue != nil {
@@ -401,7 +405,7 @@ func (o *Output) Discard(t Transport) {
 		}
 		o.queue = nil
 	}
-	o.state &= outFailed | outHigh
+	o.state &= outFailed | outHigh | outEnded
 }
 
 // fail drops everything, for good.
@@ -412,6 +416,20 @@ func (o *Output) fail(t Transport) {
 
 // Close ends the queue: a further push answers ErrClosed. What is queued is still sent.
 func (o *Output) Close() { o.state |= outClosing }
+
+// End is for the end of our stream alone: a further push answers ErrClosed, and Ending holds until everything is sent and
+// Ended was called.
+func (o *Output) End() {
+	if o.state&outEnded == 0 {
+		o.state |= outEnding
+	}
+}
+
+// Ending tells whether End was called and Ended not yet.
+func (o *Output) Ending() bool { return o.state&outEnding != 0 }
+
+// Ended is called when the end of the stream was sent.
+func (o *Output) Ended() { o.state = o.state&^outEnding | outEnded }
 
 // Closing tells whether Close was called, and not taken back by Discard.
 func (o *Output) Closing() bool { return o.state&outClosing != 0 }

@@ -226,7 +226,7 @@ func TestMemoryPerIdleConversation(t *testing.T) {
 	before := liveHeap()
 	require.NoError(t, child.Start())
 	defer child.Wait()
-	defer in.Close()
+	defer child.Process.Kill()
 	said := make(chan string, 2)
 	go func() {
 		for s := bufio.NewScanner(out); s.Scan(); {
@@ -238,11 +238,11 @@ func TestMemoryPerIdleConversation(t *testing.T) {
 	}()
 	wait := func(want string) {
 		deadline := time.Now().Add(time.Minute)
-		for {
+		for heard := false; !heard || ln.Open() < n; {
 			select {
 			case got := <-said:
 				require.Equal(t, want, got)
-				return
+				heard = true
 			default:
 				_, err := l.Step(time.Second)
 				require.NoError(t, err)

@@ -327,6 +327,10 @@ func (c *Conn) CloseWhenDone() { c.b.CloseWhenDone() }
 // CloseWhenDoneWith is CloseWhenDone with a cause for HandleClose.
 func (c *Conn) CloseWhenDoneWith(cause error) { c.b.CloseWhenDoneWith(cause) }
 
+// CloseWrite ends our side of the conversation when all output is sent: the peer sees the end of our stream, and can go on
+// talking. A Push answers ErrClosed from now on.
+func (c *Conn) CloseWrite() error { return c.b.CloseWrite() }
+
 // SetCloseTimeout replaces buffered.DefaultCloseTimeout; 0: wait for ever.
 func (c *Conn) SetCloseTimeout(t time.Duration) { c.b.SetCloseTimeout(t) }
 

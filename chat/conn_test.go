@@ -931,3 +931,27 @@ func TestInputSurvivesBrokenPipe(t *testing.T) {
 	require.Equal(t, "line 999", s.log[999])
 	require.ErrorIs(t, s.cause, syscall.EPIPE)
 }
+
+// Our end of the stream goes out behind what was pushed, and the conversation goes on in the other direction.
+func TestCloseWrite(t *testing.T) {
+	s := &session{}
+	s.found = func(c *chat.Conn, token string) error {
+		if token == "end" {
+			c.PushString(strings.Repeat("x", 1000))
+			require.NoError(t, c.CloseWrite())
+			require.ErrorIs(t, c.PushString("late"), core.ErrClosed)
+		}
+		return nil
+	}
+	w := converse(t, sim.Config{Window: 100}, s)
+	w.peer.Say("end\r\n")
+	w.peer.Want(strings.Repeat("x", 1000))
+	w.peer.WantClosed()
+	w.peer.Say("more\r\n")
+	w.Settle()
+	require.Equal(t, []string{"end", "more"}, s.log)
+	w.peer.CloseWrite()
+	w.Settle()
+	require.Equal(t, io.EOF, s.cause)
+	require.ErrorIs(t, w.conn.CloseWrite(), core.ErrClosed)
+}

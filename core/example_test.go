@@ -50,7 +50,7 @@ func ExampleDial() {
 	w := sim.New(sim.Config{})
 	loop := w.Loop(core.Options{})
 	core.Dial(loop, "tcp", "server:80", &core.Funcs{
-		Read:  func(d *core.Dispatcher) error { return nil },
+		Read: func(d *core.Dispatcher) error { return nil },
 		Close: func(_ *core.Dispatcher, cause error) {
 			var op *net.OpError
 			fmt.Println(errors.As(cause, &op), op.Op, op.Addr, errors.Is(cause, syscall.ECONNREFUSED))

@@ -8,6 +8,8 @@ const (
 
 	keepLarge = 4
 	keepSmall = 256
+
+	scribbleAtLeast = 4 << 10 // of a buffer that is given back empty, Options.Strict overwrites that much
 )
 
 type lender struct {
@@ -34,7 +36,7 @@ func (l *Loop) GiveBack(p []byte) {
 	b := &l.lent
 	b.out--
 	if l.opts.Strict {
-		scribble(p[:cap(p)])
+		scribble(p[:min(cap(p), max(len(p), scribbleAtLeast))])
 	}
 	switch {
 	case cap(p) == LargeBuffer && len(b.large) < keepLarge:

@@ -6,7 +6,6 @@ import (
 	"io"
 	"strings"
 
-	"github.com/parley-go/parley/buffered"
 	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core"
 )
@@ -156,7 +155,7 @@ func (t *terminalSide) HandleEOF(c *chat.Conn) error {
 		_ = t.server.PushString(string(line) + "\r\n")
 	}
 	t.asked = true
-	_ = t.server.PushProducer(ending{t.server})
+	_ = t.server.CloseWrite()
 	return nil
 }
 
@@ -183,13 +182,3 @@ func (t *terminalSide) HandleClose(_ *chat.Conn, cause error) {
 	}
 	_ = t.server.Close()
 }
-
-// ending is a producer that makes nothing: it is asked when everything before it is sent.
-type ending struct{ c *chat.Conn }
-
-func (e ending) More(int) ([]byte, error) {
-	_ = e.c.Core().CloseWrite()
-	return nil, io.EOF
-}
-
-var _ buffered.Producer = ending{}
