@@ -106,7 +106,7 @@ func (c *Conn) SetHandler(h Handler) error {
 			return err
 		}
 	}
-	if k, ok := c.h.(keeper); ok {
+	if k, ok := core.As[keeper](c.h); ok {
 		k.keep() // what the old one borrowed
 	}
 	c.h = h
@@ -115,14 +115,14 @@ func (c *Conn) SetHandler(h Handler) error {
 	if _, ok := core.As[FirstHandler](h); ok {
 		c.flags |= hasFirst | askFirst
 	}
-	if _, ok := h.(starter); ok {
+	if _, ok := core.As[starter](h); ok {
 		c.flags |= hasStart | needStart
 		c.b.RequestFlush()
 	}
-	if _, ok := h.(keeper); ok {
+	if _, ok := core.As[keeper](h); ok {
 		c.flags |= hasKeep
 	}
-	if t, ok := h.(terminated); ok && c.scan.term == None {
+	if t, ok := core.As[terminated](h); ok && c.scan.term == None {
 		c.SetTerminator(t.terminator())
 	}
 	if _, ok := core.As[core.CloseHandler[*Conn]](h); ok {

@@ -47,7 +47,7 @@ func (d *driver) HandleFlush(*core.Dispatcher) error {
 	c := d.conn()
 	if c.flags&needStart != 0 && c.Connected() {
 		c.flags &^= needStart
-		if err := c.h.(starter).start(c); err != nil {
+		if err := as[starter](c.h).start(c); err != nil {
 			return err
 		}
 	}

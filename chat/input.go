@@ -202,7 +202,7 @@ func (c *Conn) emptyCount() bool { return c.scan.kind == kindCount && c.scan.cou
 // worked is the end of work, also of one that a panic of the handler ended.
 func (c *Conn) worked(done bool) {
 	if c.flags&hasKeep != 0 {
-		c.h.(keeper).keep()
+		as[keeper](c.h).keep()
 	}
 	if in := c.in; in != nil {
 		if c.b.Closing() {

@@ -114,7 +114,7 @@ func (t *Talker) resume() error {
 	t.stop()
 	err := t.result
 	switch {
-	case t.c.h != Handler(t) && err == nil: // it has chosen another handler to go on
+	case !t.inForce() && err == nil: // it has chosen another handler to go on
 	case t.c.Closed():
 		if !errors.As(err, new(*core.PanicError)) && err != errIgnored {
 			return nil
@@ -128,6 +128,12 @@ func (t *Talker) resume() error {
 		return err
 	}
 	return nil
+}
+
+// inForce tells whether the conversation still has this handler, by itself or wrapped.
+func (t *Talker) inForce() bool {
+	h, ok := core.As[*Talker](t.c.h)
+	return ok && h == t
 }
 
 // wait lets the loop serve others until ready holds; the error is what ended it otherwise.
