@@ -1,4 +1,3 @@
-// Package echo holds the smallest protocols there are.
 package echo
 
 import (
@@ -6,7 +5,8 @@ import (
 )
 
 // Lines returns a newHandler, for chat.Listen, whose conversations echo each line that ends in "\n", byte for byte, a "\r"
-// before it included. A line longer than limit ends the connection with core.ErrTooLong.
+// before it included. A line longer than limit, in bytes without its "\n", ends the connection with core.ErrTooLong; a
+// last one without "\n" is not echoed. It sets no idle timeout.
 func Lines(limit int) func(*chat.Conn) chat.Handler {
 	return func(c *chat.Conn) chat.Handler {
 		c.SetLimit(limit)
@@ -15,6 +15,7 @@ func Lines(limit int) func(*chat.Conn) chat.Handler {
 	}
 }
 
+// newline is not chat.Line, which takes "\r\n" for an end, too: the "\r" would not come back.
 var newline = chat.Literal("\n")
 
 func echoLine(c *chat.Conn, line []byte) error {
@@ -22,9 +23,4 @@ func echoLine(c *chat.Conn, line []byte) error {
 		return err
 	}
 	return c.PushString("\n")
-}
-
-// Stream is a newHandler, for chat.Listen, whose conversations send back whatever arrives: RFC 862.
-func Stream(*chat.Conn) chat.Handler {
-	return chat.Data(func(c *chat.Conn, p []byte) error { return c.Push(p) })
 }
