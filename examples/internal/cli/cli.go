@@ -10,7 +10,9 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -20,7 +22,7 @@ import (
 // Grace is how long a server finishes what is under way after SIGINT or SIGTERM.
 const Grace = 5 * time.Second
 
-// Flags is the flag set of a program; its -help prints usage and the flags.
+// Flags is the flag set of a program; Parse prints usage and the flags for -help.
 func Flags(usage string) *flag.FlagSet {
 	fs := flag.NewFlagSet(os.Args[0], flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // Parse says it in one line
@@ -52,31 +54,50 @@ func Parse(fs *flag.FlagSet, operands int) {
 
 // Usage says what is wrong with the command line and ends the program with status 2.
 func Usage(err error) {
-	fmt.Fprintf(os.Stderr, "%s: %v (-help lists the flags)\n", name(), err)
+	fmt.Fprintf(os.Stderr, "%s: %s (-help lists the flags)\n", name(), line(err))
 	os.Exit(2)
 }
 
 // Exit ends the program: with status 0, or after saying in one line what is wrong with status 1.
 func Exit(err error) {
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name(), err)
+		fmt.Fprintf(os.Stderr, "%s: %s\n", name(), line(err))
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
+
+// line is the text of an error in one line; joined errors have several.
+func line(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 func name() string { return os.Args[0][strings.LastIndexAny(os.Args[0], `/\`)+1:] }
 
 // Logger logs to standard error as text.
 func Logger() *slog.Logger { return slog.New(slog.NewTextHandler(os.Stderr, nil)) }
 
-// NewLoop returns a loop with the named back end that logs as Logger does.
+// NewLoop returns a loop with the named back end that logs as Logger does. A name that this platform does not have is a
+// mistake in the command line: see Usage.
 func NewLoop(backend string) (*core.Loop, error) {
+	known := append([]string{"auto"}, core.Backends()...)
+	if len(known) > 1 && !slices.Contains(known, backend) {
+		Usage(fmt.Errorf("-backend %q: there is %s", backend, strings.Join(known, ", ")))
+	}
 	return core.NewLoop(core.Options{Backend: backend, Logger: Logger()})
 }
 
-// Listening announces where a server can be reached.
-func Listening(addr fmt.Stringer) { fmt.Fprintf(os.Stderr, "listening on %s\n", addr) }
+// signals gets SIGINT and SIGTERM from the first call on.
+var signals = sync.OnceValue(func() <-chan os.Signal {
+	c := make(chan os.Signal, 2)
+	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
+	return c
+})
+
+// Listening announces where a server can be reached. From here on a signal is an orderly shutdown: whoever reads the line
+// may send one before Serve is called.
+func Listening(addr fmt.Stringer) {
+	signals()
+	fmt.Fprintf(os.Stderr, "listening on %s\n", addr)
+}
 
 // Serve runs a loop until SIGINT or SIGTERM, then shuts it down: what is under way has Grace to finish, or until a second
 // signal.
@@ -84,11 +105,9 @@ func Serve(l *core.Loop) error {
 	defer l.Close()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(signals)
 	done := make(chan struct{})
 	defer close(done)
+	signals := signals()
 	go func() {
 		for range 2 {
 			select {
