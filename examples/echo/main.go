@@ -13,18 +13,21 @@ import (
 	"github.com/parley-go/parley/protocols/echo"
 )
 
+// mostLine is the largest limit that a conversation takes.
+const mostLine = 1 << 30
+
 func main() {
 	fs := cli.Flags(`echo [flags]
 
-Echoes each line that ends in "\n", a "\r" before it included.`)
+Echoes each line that ends in "\n", a "\r" before it included. SIGINT and SIGTERM end it.`)
 	listen := fs.String("listen", "127.0.0.1:7000", "`address` to listen on; port 0 takes a free one")
 	backend := fs.String("backend", "auto", "auto, select, poll, epoll or kqueue")
 	raw := fs.Bool("raw", false, "echo bytes as they come, as RFC 862 has it, without waiting for lines")
 	maxLine := fs.Int("max-line", 2<<20, "longest line in `bytes`; a longer one ends the connection")
 	maxConns := fs.Int("max-conns", 0, "most connections at a time; 0: what the limit of open files leaves room for")
 	cli.Parse(fs, 0)
-	if *maxLine < 1 {
-		cli.Usage(fmt.Errorf("-max-line %d: at least 1", *maxLine))
+	if *maxLine < 1 || *maxLine > mostLine {
+		cli.Usage(fmt.Errorf("-max-line %d: at least 1 and at most %d", *maxLine, mostLine))
 	}
 	if *maxConns < 0 {
 		cli.Usage(fmt.Errorf("-max-conns %d: at least 0", *maxConns))
@@ -34,7 +37,7 @@ Echoes each line that ends in "\n", a "\r" before it included.`)
 	if err != nil {
 		cli.Exit(err)
 	}
-	newHandler := echo.Lines(*maxLine)
+	newHandler := echo.Lines(*maxLine) // package chat logs why it closes a connection whose line is too long
 	if *raw {
 		newHandler = echo.Stream
 	}
