@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// DefaultCloseTimeout is how long CloseWhenDone waits for the peer to take what is queued.
+	// DefaultCloseTimeout is how long the peer may take nothing of what is queued after CloseWhenDone.
 	DefaultCloseTimeout = 30 * time.Second
 
 	// A channel that closes with input unread ends its own stream first and drops that much input, for that long:
@@ -35,10 +35,22 @@ type Dispatcher struct {
 // ending is the state of CloseWhenDone.
 type ending struct {
 	cause     error
-	timer     *core.Timer
 	lingering bool
 	dropped   int
 	timeout   time.Duration
+	limited   bool          // timeout is the channel's write timeout now
+	before    time.Duration // and this was
+}
+
+// limit bounds how long the peer may take nothing.
+func (e *ending) limit(d *Dispatcher) {
+	if e.limited || e.timeout == 0 {
+		return
+	}
+	e.limited, e.before = true, d.WriteTimeout()
+	if e.before == 0 || e.before > e.timeout {
+		d.SetWriteTimeout(e.timeout)
+	}
 }
 
 // Attach makes a buffered channel of a connected socket; see core.Attach.
@@ -148,8 +160,8 @@ func (d *Dispatcher) SetMarks(m *Marks) { d.Out.SetMarks(m) }
 func (d *Dispatcher) DiscardBuffers() {
 	d.Out.Discard((*transport)(d))
 	if d.end != nil && !d.end.lingering {
-		if d.end.timer != nil {
-			d.end.timer.Stop()
+		if d.end.limited {
+			d.SetWriteTimeout(d.end.before)
 		}
 		d.end = nil
 	}
@@ -157,8 +169,8 @@ func (d *Dispatcher) DiscardBuffers() {
 }
 
 // CloseWhenDone closes the channel when everything that was queued is sent, at once (that is, after this event) if nothing
-// is and the connection is there. Input is not delivered any more, and a further Send answers ErrClosed. After DefaultCloseTimeout (see
-// SetCloseTimeout) it closes with ErrTimeout instead. [close_when_done]
+// is and the connection is there. Input is not delivered any more, and a further Send answers ErrClosed. If the peer takes
+// nothing for DefaultCloseTimeout (see SetCloseTimeout) it closes with ErrTimeout instead. [close_when_done]
 func (d *Dispatcher) CloseWhenDone() { d.CloseWhenDoneWith(nil) }
 
 // CloseWhenDoneWith is CloseWhenDone with a cause for HandleClose.
@@ -236,13 +248,8 @@ func (d *Dispatcher) finish() {
 	e := d.end
 	if !d.Out.Empty() {
 		d.WantRead(false)
-		if e.timer == nil && e.timeout > 0 {
-			e.timer = d.AfterFunc(e.timeout, func() { _ = d.CloseWith(core.ErrTimeout) })
-		}
+		e.limit(d)
 		return
-	}
-	if e.timer != nil {
-		e.timer.Stop()
 	}
 	n, err := d.Discard(LingerBytes)
 	e.dropped += n
@@ -380,7 +387,8 @@ func (h *handler) HandleError(d *core.Dispatcher, err error) {
 		u.HandleError(h.d, err)
 		return
 	}
-	d.FailWith(err)
+	d.LogError(err)
+	h.d.CloseWhenDoneWith(err) // what was sent before still goes out
 }
 
 func (h *handler) HandleClose(_ *core.Dispatcher, cause error) {

@@ -323,7 +323,7 @@ func TestTooLongClosesByDefault(t *testing.T) {
 	s := &session{}
 	w := converse(t, sim.Config{}, s, func(c *chat.Conn) { c.SetLimit(4) })
 	w.peer.Say("abcd\r\nabcde\r\n")
-	w.Settle()
+	w.Advance(buffered.LingerTimeout)
 	require.Equal(t, []string{"abcd", "close parley: token too long"}, s.log)
 	require.ErrorIs(t, s.cause, core.ErrTooLong)
 }
@@ -334,7 +334,7 @@ func TestTooLongIsLogged(t *testing.T) {
 	w := converseWith(t, sim.Config{}, core.Options{Logger: slog.New(slog.NewTextHandler(&out, nil))},
 		chat.Lines(func(*chat.Conn, []byte) error { return nil }), func(c *chat.Conn) { c.SetLimit(10) })
 	w.peer.Say("a line without end")
-	w.Settle()
+	w.Advance(buffered.LingerTimeout)
 	require.Contains(t, out.String(), "token too long")
 }
 
@@ -368,11 +368,41 @@ func TestTooLongSetsAnotherTerminator(t *testing.T) {
 	}
 }
 
+// The answers to what came before go out, wherever the reads were cut: rule 10.
+func TestAnswersBeforeAFailureGoOut(t *testing.T) {
+	for name, x := range map[string]struct{ bad, answer string }{
+		"too long": {"abcdef\r\n", "<a>"},
+		"error":    {"err\r\n", "<a>"},
+		"panic":    {"pan\r\n", "<a>"},
+	} {
+		in := "a\r\n" + x.bad + "b\r\n"
+		for cut := 0; cut <= len(in); cut++ {
+			s := &session{}
+			s.found = func(c *chat.Conn, token string) error {
+				switch token {
+				case "err":
+					return errors.New("E")
+				case "pan":
+					panic("P")
+				}
+				return c.Printf("<%s>", token)
+			}
+			w := converse(t, sim.Config{}, s, func(c *chat.Conn) { c.SetLimit(4) })
+			w.peer.Say(in[:cut])
+			w.Settle()
+			w.peer.Say(in[cut:])
+			w.peer.Want(x.answer)
+			w.peer.WantClosed()
+			require.NotContains(t, s.log, "b", name)
+		}
+	}
+}
+
 func TestTooLongWithoutDecisionCloses(t *testing.T) {
 	h := &tooLong{session: &session{}, f: func(*chat.Conn) error { return nil }}
 	w := converse(t, sim.Config{}, h, func(c *chat.Conn) { c.SetLimit(1) })
 	w.peer.Say("abc")
-	w.Settle()
+	w.Advance(buffered.LingerTimeout)
 	require.ErrorIs(t, h.cause, core.ErrTooLong)
 }
 
@@ -403,7 +433,7 @@ func TestDefaultLimits(t *testing.T) {
 			w.Settle()
 			require.False(t, w.conn.Closed())
 			w.peer.Say(x.unit)
-			w.Settle()
+			w.Advance(buffered.LingerTimeout)
 			require.True(t, w.conn.Closed())
 			require.ErrorIs(t, w.conn.Core().Cause(), core.ErrTooLong)
 			if x.name != "split" {
@@ -481,6 +511,26 @@ func TestCloseWhenDoneDeadline(t *testing.T) {
 	w.Advance(2 * time.Second)
 	require.Equal(t, 1, s.closed)
 	require.ErrorIs(t, s.cause, core.ErrTimeout)
+}
+
+// A peer that goes on taking what is queued is not cut off, however long it takes.
+func TestCloseWhenDoneOfALongDownload(t *testing.T) {
+	s := &session{}
+	s.found = func(c *chat.Conn, token string) error {
+		c.PushProducer(buffered.Bytes(make([]byte, 100_000), 0))
+		c.CloseWhenDone()
+		return nil
+	}
+	w := converse(t, sim.Config{Window: 1000}, s)
+	w.peer.Stall(true)
+	w.peer.Say("GET\r\n")
+	for range 110 {
+		w.peer.Take(1000)
+		w.Advance(20 * time.Second)
+	}
+	require.NoError(t, s.cause)
+	require.Equal(t, 1, s.closed)
+	require.Equal(t, 100_000, w.peer.Unread())
 }
 
 func TestDiscardBuffersTakesCloseBack(t *testing.T) {
@@ -584,7 +634,7 @@ func TestSplitFails(t *testing.T) {
 		return 1, p[:1], nil
 	})))
 	w.peer.Say("abxc")
-	w.Settle()
+	w.Advance(buffered.LingerTimeout)
 	require.Equal(t, []string{"a", "b", "close boom"}, s.log)
 
 	s = &session{}
@@ -592,7 +642,7 @@ func TestSplitFails(t *testing.T) {
 		return 1, p[:1], bufio.ErrFinalToken
 	})))
 	w.peer.Say("abc")
-	w.Settle()
+	w.Advance(buffered.LingerTimeout)
 	require.Equal(t, []string{"a"}, s.log)
 	require.Equal(t, "bc", string(s.Collected()), "None afterwards")
 
@@ -600,7 +650,7 @@ func TestSplitFails(t *testing.T) {
 		s = &session{}
 		w = converse(t, sim.Config{}, s, terminator(chat.Split(func(p []byte, _ bool) (int, []byte, error) { return bad, nil, nil })))
 		w.peer.Say("abc")
-		w.Settle()
+		w.Advance(buffered.LingerTimeout)
 		require.Equal(t, 1, s.closed)
 	}
 }
@@ -691,6 +741,7 @@ func TestErrorClosesByDefault(t *testing.T) {
 			w := converseWith(t, sim.Config{}, core.Options{Logger: slog.New(slog.NewTextHandler(&out, nil))}, s)
 			w.peer.Say("a\r\nb\r\n")
 			w.peer.WantClosed()
+			w.Advance(buffered.LingerTimeout)
 			require.Equal(t, 1, s.closed)
 			require.Equal(t, "a", s.log[0])
 			require.Len(t, s.log, 2)

@@ -122,7 +122,8 @@ func (d *driver) HandleError(_ *core.Dispatcher, err error) {
 		h.HandleError(c, err)
 		return
 	}
-	c.b.FailWith(err)
+	c.b.LogError(err)
+	c.b.CloseWhenDoneWith(err) // the answers to what came before still go out, wherever the reads were cut
 }
 
 func (d *driver) HandleClose(_ *core.Dispatcher, cause error) {

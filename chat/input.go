@@ -306,7 +306,7 @@ func (c *Conn) tooLong(pending string) {
 	c.flags &^= changed | skipNow
 	h, ok := core.As[core.TooLongHandler[*Conn]](c.h)
 	if !ok {
-		_ = c.b.CloseWith(core.ErrTooLong)
+		c.b.CloseWhenDoneWith(core.ErrTooLong)
 		return
 	}
 	held := c.scan.held
@@ -322,7 +322,7 @@ func (c *Conn) tooLong(pending string) {
 	case c.flags&skipNow != 0 && c.scan.kind != kindSplit:
 		c.scan.held, c.scan.dot, c.scan.skip = held, dot, true
 	default:
-		_ = c.b.CloseWith(core.ErrTooLong)
+		c.b.CloseWhenDoneWith(core.ErrTooLong)
 	}
 	c.flags &^= skipNow
 }
@@ -366,9 +366,7 @@ func (c *Conn) token(token []byte, err error) {
 
 func (c *Conn) splitFailed(err error) {
 	c.check("Split", err)
-	if !c.b.Closed() { // asking again would fail again
-		_ = c.b.CloseWith(err)
-	}
+	c.b.CloseWhenDoneWith(err) // asking again would fail again
 }
 
 // finishInput hands on what is left at the end of the input.

@@ -135,12 +135,9 @@ func (d *Dispatcher) Fail(method string, err error) {
 	d.touch()
 }
 
-// FailWith is the default of HandleError: it logs the error and closes the channel with it. For layers that hand errors
-// on to a handler that may have no HandleError.
-func (d *Dispatcher) FailWith(err error) {
-	d.loop.logFailure(d, d.loop.failing, err)
-	_ = d.shut(err)
-}
+// LogError logs the error that HandleError was called with, as the default does. For layers that hand errors on to a
+// handler that may have no HandleError, and then close in their own way.
+func (d *Dispatcher) LogError(err error) { d.loop.logFailure(d, d.loop.failing, err) }
 
 // logFailure logs the error of a handler.
 func (l *Loop) logFailure(d *Dispatcher, method string, err error) {

@@ -314,8 +314,8 @@ func (l *Loop) Logger() *slog.Logger { return l.log }
 // Strict tells whether Options.Strict is on.
 func (l *Loop) Strict() bool { return l.opts.Strict }
 
-// Now returns the time of this pass on the loop's clock.
-func (l *Loop) Now() time.Time { return l.epoch.Add(time.Duration(l.now)) }
+// Now returns the time: the machine's, or that of core/sim.
+func (l *Loop) Now() time.Time { return l.sys.Now() }
 
 // clock reads the loop's clock.
 func (l *Loop) clock() int64 {

@@ -260,6 +260,14 @@ func (d *Dispatcher) SetWriteTimeout(t time.Duration) {
 	}
 }
 
+// WriteTimeout returns what SetWriteTimeout was given last, 0 if there is none.
+func (d *Dispatcher) WriteTimeout() time.Duration {
+	if d.ext == nil {
+		return 0
+	}
+	return time.Duration(d.ext.write)
+}
+
 // rearm starts one of the two timers anew, or stops it if the timeout is 0.
 func (d *Dispatcher) rearm(t *Timer, kind timerKind, timeout, since int64) *Timer {
 	if t != nil {

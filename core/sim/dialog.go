@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -182,7 +183,7 @@ func (d *dialog) run(c Config, cuts []int) (err error) {
 	}()
 	c.T = errDialog{}
 	w := New(c)
-	l := w.Loop(core.Options{})
+	l := w.Loop(core.Options{Logger: slog.New(slog.DiscardHandler)}) // a failure comes with the ladder
 	defer l.Close()
 	sock, peer := w.Pair()
 	if err := d.serve(l, sock); err != nil {

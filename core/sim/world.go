@@ -59,7 +59,7 @@ const (
 	defaultPatience = time.Hour
 	ladderEvents    = 400
 	stillTurns      = 1000
-	maxTurns        = 20_000_000 // of one Want: more is a loop that spins
+	maxTurns        = 5_000_000 // of one Want: more is a loop that spins
 )
 
 // ErrDeadlock is the error of a loop that waits for something that nothing could ever bring.
