@@ -128,7 +128,7 @@ func (d *Dispatcher) setSocket(s Socket) error {
 	d.want &= d.dirs
 	if _, ok := s.(Layered); ok {
 		d.state |= stLayered
-		tellAttached(s, d)
+		tellAttached(s, nil, d)
 		d.touch()
 	}
 	return d.arm(d.effective())

@@ -335,9 +335,10 @@ func (d *Dispatcher) Upgrade(layer Layered) error {
 		}
 		below = l.Inner()
 	}
+	was := d.sock
 	d.sock = layer
 	d.state |= stLayered
-	tellAttached(layer, d)
+	tellAttached(layer, was, d)
 	d.touch()
 	return nil
 }

@@ -152,6 +152,26 @@ func TestLayersOnADispatcher(t *testing.T) {
 	require.ErrorIs(t, err, core.ErrUnsupported)
 }
 
+// attachedLayer counts how often it is told its channel.
+type attachedLayer struct {
+	sim.Tap
+	told int
+}
+
+func (a *attachedLayer) Attached(*core.Dispatcher) { a.told++ }
+
+func TestAttachedIsCalledOnce(t *testing.T) {
+	w, l := simLoop(t, sim.Config{}, core.Options{})
+	s, _ := w.Pair()
+	first := &attachedLayer{Tap: sim.Tap{Socket: s}}
+	d, err := core.Attach(l, first, &logged{})
+	require.NoError(t, err)
+	second := &attachedLayer{Tap: sim.Tap{Socket: first}}
+	third := &attachedLayer{Tap: sim.Tap{Socket: second}}
+	require.NoError(t, d.Upgrade(third))
+	require.Equal(t, []int{1, 1, 1}, []int{first.told, second.told, third.told})
+}
+
 // The trace hook gets every kind of event of a small life, with what belongs to it.
 func TestTraceEvents(t *testing.T) {
 	rec := trace.NewRecorder(1000)

@@ -147,10 +147,13 @@ func pendingInput(s Socket) bool {
 	}
 }
 
-// tellAttached tells each layer of s, the innermost first, which channel it stands under.
-func tellAttached(s Socket, d *Dispatcher) {
+// tellAttached tells each layer from s down to below, the innermost first, which channel it stands under.
+func tellAttached(s, below Socket, d *Dispatcher) {
+	if s == below {
+		return
+	}
 	if l, ok := s.(Layered); ok {
-		tellAttached(l.Inner(), d)
+		tellAttached(l.Inner(), below, d)
 	}
 	if a, ok := s.(attached); ok {
 		a.Attached(d)
