@@ -46,12 +46,11 @@ func (osSystem) Listen(network, address string, c *ListenConfig) (Socket, error)
 		_ = ln.Close()
 		return nil, err
 	}
-	ss := base(s).(*sysSocket)
 	if c.Backlog > 0 {
-		err = os.NewSyscallError("listen", unix.Listen(int(ss.fd), c.Backlog))
+		err = os.NewSyscallError("listen", unix.Listen(s.FD(), c.Backlog))
 	}
-	if err == nil && ss.kind == kindTCP {
-		err = tcpOptions(int(ss.fd), c.Delay, c.NoKeepAlive) // Linux: inherited by what is accepted
+	if err == nil && network != "unix" {
+		err = tcpOptions(s.FD(), c.Delay, c.NoKeepAlive) // Linux: inherited by what is accepted
 	}
 	if err != nil {
 		_ = s.Close()
