@@ -290,6 +290,26 @@ func fillWithEverything(t *testing.T, ln net.Listener, near func(net.Conn), dial
 	return far
 }
 
+// TestKernelPredicateClosesChannel: a predicate that closes its channel is the last that is asked of it.
+func TestKernelPredicateClosesChannel(t *testing.T) {
+	eachBackend(t, func(t *testing.T, k *kernel) {
+		s, far := k.pair("unix")
+		_, err := far.Write([]byte("x"))
+		require.NoError(t, err)
+		h := &asking{}
+		h.readable = func() bool {
+			for d := range k.loop.All() {
+				_ = d.Close()
+			}
+			return true
+		}
+		h.writable = func() bool { t.Error("asked after Close"); return true }
+		k.attach(s, h)
+		k.passes(3)
+		require.Equal(t, []string{"HandleClose"}, h.calls)
+	})
+}
+
 // asking is a handler with both predicates.
 type asking struct {
 	hooks

@@ -501,7 +501,7 @@ func (d *Dispatcher) ask() {
 	if d.has.has(hasReadable) {
 		d.WantRead(as[ReadPredicate](d.h).Readable())
 	}
-	if d.has.has(hasWritable) {
+	if d.has.has(hasWritable) && d.alive() {
 		d.WantWrite(as[WritePredicate](d.h).Writable())
 	}
 	d.loop.leave(start)
