@@ -896,6 +896,31 @@ func TestKernelReadBudget(t *testing.T) {
 	})
 }
 
+// TestKernelRecvOutsideAnEvent: a channel can be read from a timer or another channel's handler, also while it is not
+// wanted; the budget is that of the pass, whoever uses it.
+func TestKernelRecvOutsideAnEvent(t *testing.T) {
+	eachBackend(t, func(t *testing.T, k *kernel) {
+		s, far := k.pair("unix")
+		require.NoError(t, far.(*net.UnixConn).SetWriteBuffer(1<<20))
+		_, err := far.Write(make([]byte, 2*core.ReadBudget+10))
+		require.NoError(t, err)
+		d := k.attach(s, k.unexpected("channel"))
+		d.WantRead(false)
+		for _, want := range []int{core.ReadBudget, core.ReadBudget, 10} {
+			read := false
+			k.loop.AfterFunc(0, func() {
+				read = true
+				p, err := d.RecvShared()
+				require.NoError(t, err)
+				require.Len(t, p, want)
+				_, err = d.Recv(make([]byte, 1))
+				require.ErrorIs(t, err, core.ErrWouldBlock)
+			})
+			k.until("the timer", func() bool { return read })
+		}
+	})
+}
+
 // TestKernelManyChannels: more channels are ready than the poller reports in one wait; all are served.
 func TestKernelManyChannels(t *testing.T) {
 	const n = 700

@@ -17,7 +17,8 @@ type Dispatcher struct {
 	cause  error      // why it closes, or closed
 	ext    *extension // what few channels need
 	id     uint64
-	left   int32 // of the read budget of this pass
+	left   int32  // of the read budget of a pass
+	pass   uint32 // which one that is
 	has    handlerSet
 	state  state
 	want   Interest // what the handler or its layer waits for

@@ -11,7 +11,7 @@ func (d *Dispatcher) event(got Interest) {
 	l := d.loop
 	got |= d.queued
 	d.queued = 0
-	d.left = ReadBudget
+	d.refill()
 	if l.opts.Trace != nil {
 		l.trace(Event{Kind: TraceReady, Chan: d, Got: got, Want: d.Interest()})
 	}

@@ -20,7 +20,7 @@ func (d *Dispatcher) Recv(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, io.ErrShortBuffer
 	}
-	if d.left <= 0 || d.Connecting() {
+	if d.refill(); d.left <= 0 || d.Connecting() {
 		return 0, ErrWouldBlock
 	}
 	if len(p) > int(d.left) {
@@ -33,6 +33,13 @@ func (d *Dispatcher) Recv(p []byte) (int, error) {
 	d.left -= int32(n)
 	d.received(p[:n])
 	return n, nil
+}
+
+// refill gives the channel its read budget, once in each pass.
+func (d *Dispatcher) refill() {
+	if pass := uint32(d.loop.stats.Passes) + 1; d.pass != pass {
+		d.pass, d.left = pass, ReadBudget
+	}
 }
 
 // RecvShared is Recv into the loop's own buffer. The bytes are borrowed until the handler returns.
