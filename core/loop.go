@@ -111,7 +111,7 @@ type Loop struct {
 
 	running   atomic.Bool
 	stop      atomic.Bool
-	cancelled atomic.Bool
+	cancelled *atomic.Bool // of this Run's context; nil outside Run
 	shutdown  atomic.Int64 // grace + 1
 }
 
@@ -156,9 +156,12 @@ func (l *Loop) Run(ctx context.Context) error {
 		return err
 	}
 	defer l.running.Store(false)
-	l.cancelled.Store(ctx.Err() != nil)
+	cancelled := new(atomic.Bool) // one for each Run: the func below may come late for this one
+	cancelled.Store(ctx.Err() != nil)
+	l.cancelled = cancelled
+	defer func() { l.cancelled = nil }()
 	defer context.AfterFunc(ctx, func() {
-		l.cancelled.Store(true)
+		cancelled.Store(true)
 		_ = l.poller.Wake()
 	})()
 	for {
@@ -171,7 +174,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		case l.stop.Swap(false):
 			l.end(true)
 			return nil
-		case l.cancelled.Load():
+		case cancelled.Load():
 			l.CloseAll(context.Cause(ctx))
 			l.takePosts()
 			l.protect((*Loop).runPosts)
@@ -402,7 +405,8 @@ func (l *Loop) wait(timeout time.Duration) error {
 
 // called tells whether another goroutine has something for the loop. Each of these is set before Wake.
 func (l *Loop) called() bool {
-	return l.box.waiting.Load() || l.stop.Load() || l.cancelled.Load() || l.shutdown.Load() != 0 && !l.ending
+	return l.box.waiting.Load() || l.stop.Load() || l.cancelled != nil && l.cancelled.Load() ||
+		l.shutdown.Load() != 0 && !l.ending
 }
 
 // serve calls the handlers: of what the poller reported, of what needs no poller, of timers, of posts.

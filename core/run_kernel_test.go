@@ -190,6 +190,38 @@ func TestKernelStop(t *testing.T) {
 	})
 }
 
+// TestKernelCancelledContext: Run closes everything with the context's cause and returns it, also when it sleeps; what was
+// posted before runs.
+func TestKernelCancelledContext(t *testing.T) {
+	cause := errors.New("enough")
+	eachBackend(t, func(t *testing.T, k *kernel) {
+		for _, sleeping := range []bool{true, false} {
+			k.passes(1) // has the loop take posts again
+			var causes []error
+			for range 3 {
+				s, _ := k.pair("unix")
+				k.attach(s, &core.Funcs{Read: readAll, Close: func(_ *core.Dispatcher, c error) { causes = append(causes, c) }})
+			}
+			ctx, cancel := context.WithCancelCause(context.Background())
+			posted := false
+			if sleeping {
+				k.loop.AfterFunc(time.Millisecond, func() { go cancel(cause) })
+			} else {
+				cancel(cause)
+			}
+			require.True(t, k.loop.Post(func() { posted = true }))
+			require.Equal(t, cause, k.loop.Run(ctx))
+			require.Equal(t, []error{cause, cause, cause}, causes)
+			require.Zero(t, k.loop.Stats().Channels)
+			require.True(t, posted)
+		}
+
+		s, _ := k.pair("unix")
+		k.attach(s, reading())
+		require.LessOrEqual(t, k.passesWithin(window), aFew, "the old context has no say in later passes")
+	})
+}
+
 // TestKernelDeadline: a deadline of Run's context is kept.
 func TestKernelDeadline(t *testing.T) {
 	eachBackend(t, func(t *testing.T, k *kernel) {
