@@ -249,6 +249,31 @@ func TestKernelLimitTotal(t *testing.T) {
 	})
 }
 
+// TestKernelLimitTotalBetweenRuns: a connection that is closed while the loop does not run makes room all the same.
+func TestKernelLimitTotalBetweenRuns(t *testing.T) {
+	eachBackend(t, func(t *testing.T, k *kernel) {
+		var ds []*core.Dispatcher
+		c := core.ListenConfig{Limit: core.Limit{Total: 1}}
+		ln, err := c.Listen(k.loop, "tcp4", "127.0.0.1:0", &core.Funcs{Accepted: func(l *core.Listener, s core.Socket) error {
+			d, err := core.Attach(l.Loop(), s, reading())
+			ds = append(ds, d)
+			l.Loop().Stop()
+			return err
+		}})
+		require.NoError(t, err)
+		for range 2 {
+			c, err := connectTo(ln.Addr())
+			require.NoError(t, err)
+			defer c.Close()
+		}
+		require.NoError(t, k.run())
+		require.Len(t, ds, 1)
+		require.NoError(t, ds[0].Close())
+		require.NoError(t, k.run())
+		require.Len(t, ds, 2)
+	})
+}
+
 // TestKernelLimitPerAddr: a connection too many from one address is closed at once; other addresses are not concerned, and
 // there is room again when one is closed.
 func TestKernelLimitPerAddr(t *testing.T) {

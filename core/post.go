@@ -20,9 +20,10 @@ type postbox struct {
 // of f is logged.
 func (l *Loop) Post(f func()) bool { return l.box.put(l, f, false) }
 
+// put: a completion is taken also while the loop does not run; it waits for the next Run.
 func (b *postbox) put(l *Loop, f func(), completion bool) bool {
 	b.mu.Lock()
-	if b.ended || b.closed || !completion && len(b.queue)-b.free >= l.opts.MaxPosts {
+	if b.closed || !completion && (b.ended || len(b.queue)-b.free >= l.opts.MaxPosts) {
 		b.mu.Unlock()
 		return false
 	}

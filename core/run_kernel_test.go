@@ -468,6 +468,30 @@ func TestKernelGoWaitsItsTurn(t *testing.T) {
 	}, func(o *core.Options) { o.MaxWorkers = 2 })
 }
 
+// TestKernelGoBetweenRuns: work that finishes while the loop does not run is told in the next Run.
+func TestKernelGoBetweenRuns(t *testing.T) {
+	eachBackend(t, func(t *testing.T, k *kernel) {
+		s, _ := k.pair("unix")
+		d := k.attach(s, reading())
+		hold := make(chan struct{})
+		told := false
+		core.Go(d, func(context.Context) (int, error) { <-hold; return 42, nil }, func(n int, err error) error {
+			require.Equal(t, 42, n)
+			told = true
+			return errors.Join(err, d.Close())
+		})
+		k.loop.Stop()
+		require.NoError(t, k.run())
+		close(hold)
+		for end := time.Now().Add(patience); k.loop.Stats().Posts == 0; runtime.Gosched() {
+			require.True(t, time.Now().Before(end), "the work does not finish")
+		}
+		require.NoError(t, k.run())
+		require.True(t, told)
+		require.Zero(t, k.loop.Stats().Work)
+	})
+}
+
 // TestKernelGoOverflow: work that finds no place is told so.
 func TestKernelGoOverflow(t *testing.T) {
 	eachBackend(t, func(t *testing.T, k *kernel) {

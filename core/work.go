@@ -4,15 +4,13 @@ import (
 	"context"
 	"runtime"
 	"runtime/debug"
-	"sync/atomic"
 )
 
 // workers runs what must not run on the loop.
 type workers struct {
-	out     int          // not finished yet, or its completion has not run
-	running int          // of these, on goroutines
-	waiting []func()     // of these, not started
-	lost    atomic.Int64 // finished when the loop had ended, and not subtracted from out and running yet
+	out     int      // not finished yet, or its completion has not run
+	running int      // of these, on goroutines
+	waiting []func() // of these, not started
 }
 
 // Go runs work on another goroutine and then done on the loop's, with what it returned. The context is the channel's: it
@@ -54,13 +52,10 @@ func (l *Loop) work(f, done func()) bool {
 	if len(w.waiting) >= l.opts.MaxPosts {
 		return false
 	}
-	w.settleLost()
 	w.out++
 	job := func() {
 		f()
-		if !l.box.put(l, func() { l.workDone(); done() }, true) {
-			w.lost.Add(1)
-		}
+		l.box.put(l, func() { l.workDone(); done() }, true)
 	}
 	w.waiting = append(w.waiting, job)
 	l.startWork()
@@ -85,18 +80,8 @@ func (l *Loop) startWork() {
 	}
 }
 
-// settleLost accounts for work that finished after the loop had ended.
-func (w *workers) settleLost() {
-	n := int(w.lost.Swap(0))
-	w.out -= n
-	w.running -= n
-}
-
 // busy returns how much work is out.
-func (w *workers) busy() int {
-	w.settleLost()
-	return w.out
-}
+func (w *workers) busy() int { return w.out }
 
 // yield lets workers run: a loop that is never idle makes raw system calls, which Go's scheduler does not see.
 func (w *workers) yield() {
