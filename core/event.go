@@ -122,6 +122,9 @@ func (d *Dispatcher) Fail(method string, err error) {
 		// the connection's own failure, handed back: settle acts on it
 	case d.Closed():
 		l.logFailure(d, method, err)
+		if a, ok := d.h.(*acceptor); ok {
+			a.drop(err)
+		}
 	case d.has.has(hasError) && method != "HandleError":
 		outer := l.method // a layer may go on after this
 		l.failing = method

@@ -304,12 +304,17 @@ func (ln *Listener) refuse(s Socket) {
 // HandleError is told of an error or a panic of HandleAccepted: that connection closes, the listener goes on.
 func (a *acceptor) HandleError(d *Dispatcher, err error) {
 	d.loop.logFailure(d, "HandleAccepted", err)
+	a.drop(err)
+}
+
+// drop closes the connection that HandleAccepted failed on, whether or not it is attached already.
+func (a *acceptor) drop(err error) {
 	s := a.offering
 	a.offering = nil
 	if s == nil {
 		return
 	}
-	for c := range d.loop.All() {
+	for c := range a.d.loop.All() {
 		if c.sock != nil && base(c.sock) == s {
 			c.shut(err)
 			return

@@ -430,6 +430,48 @@ func TestKernelHandleAcceptedFails(t *testing.T) {
 	})
 }
 
+// TestKernelHandleAcceptedClosesListener: a handler that closes the listener gets no further connection; the one that it fails
+// on at the same time is closed nevertheless.
+func TestKernelHandleAcceptedClosesListener(t *testing.T) {
+	for name, end := range map[string]func(){
+		"ok":    nil,
+		"error": func() {},
+		"panic": func() { panic("after Close") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachBackend(t, func(t *testing.T, k *kernel) {
+				n := 0
+				ln := k.listen(families[0], &core.Funcs{Accepted: func(l *core.Listener, s core.Socket) error {
+					n++
+					if err := l.Close(); err != nil {
+						return err
+					}
+					if end == nil {
+						return s.Close()
+					}
+					end()
+					return io.ErrUnexpectedEOF
+				}})
+				var cs []net.Conn
+				for range 3 {
+					c, err := connectTo(ln.Addr())
+					require.NoError(t, err)
+					defer c.Close()
+					cs = append(cs, c)
+				}
+				require.NoError(t, k.run(), "nothing is left")
+				require.Equal(t, 1, n)
+				for i, c := range cs {
+					_, err := c.Read(make([]byte, 1))
+					require.Error(t, err)
+					require.False(t, os.IsTimeout(err), "client %d was not closed", i)
+				}
+				require.Zero(t, ln.Open())
+			})
+		})
+	}
+}
+
 // TestKernelListenerLosesDescriptor: a listening socket that is none any more ends its listener and nothing else.
 func TestKernelListenerLosesDescriptor(t *testing.T) {
 	eachBackend(t, func(t *testing.T, k *kernel) {
