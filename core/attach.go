@@ -25,6 +25,11 @@ func (d *Dispatcher) Attach(l *Loop, s Socket, h any) error {
 	}
 	if err := d.setSocket(s); err != nil {
 		l.unregister(d)
+		d.state |= stClosed | stTold // what was noted for it already comes to nothing
+		d.cause = err
+		if d.ext != nil {
+			d.ext.release(err)
+		}
 		return err
 	}
 	d.opened()

@@ -758,3 +758,113 @@ func init() {
 		fmt.Printf("refused=%d\n", l.Stats().Refused)
 	}
 }
+
+// TestKernelFDSetSize: select says at registration that a descriptor is beyond what it has room for: an accepted connection
+// costs that connection, a dialled one that Dial, a loop that cannot even be woken is refused. The other back ends know
+// no such bound.
+func TestKernelFDSetSize(t *testing.T) {
+	for _, backend := range core.Backends() {
+		t.Run(backend, func(t *testing.T) {
+			nothingLeft(t)
+			child := startChild(t, "high descriptors", []string{"BACKEND=" + backend})
+			addr, err := net.ResolveTCPAddr("tcp4", child.line())
+			require.NoError(t, err)
+			for range 3 {
+				c, err := connectTo(addr)
+				require.NoError(t, err)
+				defer c.Close()
+				if backend != "select" {
+					require.NoError(t, say(c, "hello"))
+					continue
+				}
+				_, err = c.Read(make([]byte, 1))
+				require.Error(t, err)
+				require.False(t, os.IsTimeout(err), "left to wait")
+			}
+			out := child.end()
+			refusals := 0
+			if backend == "select" {
+				refusals = 1
+			}
+			require.Equal(t, refusals, number(t, out, "loop"), out)
+			require.Equal(t, refusals, number(t, out, "dial"), out)
+			require.Equal(t, refusals, number(t, out, "predicates"), out)
+			require.Equal(t, 3*refusals, number(t, out, "attach"), out)
+			require.Equal(t, 1, number(t, out, "listening"), out)
+		})
+	}
+}
+
+func init() {
+	children["high descriptors"] = func(t *testing.T) {
+		l, err := core.NewLoop(core.Options{Backend: os.Getenv("BACKEND"), Logger: slog.New(slog.DiscardHandler)})
+		require.NoError(t, err)
+		untilStdin(t, l)
+		counts := map[string]int{}
+		note := func(what string, err error) {
+			if err == nil {
+				return
+			}
+			if !strings.Contains(err.Error(), "select has room for those below 1024") {
+				t.Errorf("%s: %v", what, err)
+			}
+			counts[what]++
+		}
+		ln, err := core.Listen(l, "tcp4", "127.0.0.1:0", &core.Funcs{Accepted: func(ln *core.Listener, s core.Socket) error {
+			_, err := core.Attach(l, s, echoing())
+			note("attach", err)
+			return err
+		}})
+		require.NoError(t, err)
+		for {
+			fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 0)
+			require.NoError(t, err)
+			if fd >= unix.FD_SETSIZE {
+				break
+			}
+		}
+		l2, err := core.NewLoop(core.Options{Backend: os.Getenv("BACKEND")})
+		note("loop", err)
+		if err == nil {
+			require.NoError(t, l2.Close())
+		}
+
+		// A handler with predicates, under a layer: refused, it must not be asked for anything again.
+		h := &asking{writable: func() bool { return false }}
+		asked := 0
+		h.readable = func() bool { asked++; return true }
+		near, _ := connPair(t, "unix")
+		s, err := core.Adopt(near)
+		require.NoError(t, err)
+		channels := l.Stats().Channels
+		d, err := core.Attach(l, core.Prefix(s, []byte("x")), h)
+		note("predicates", err)
+		_, stepErr := l.Step(0)
+		require.NoError(t, stepErr)
+		if err != nil {
+			require.Zero(t, asked)
+			require.Empty(t, h.calls, "a channel that Attach refused")
+			require.Equal(t, channels, l.Stats().Channels)
+			require.NoError(t, s.Close(), "it is still the caller's")
+		} else {
+			require.NoError(t, d.Close())
+		}
+
+		fmt.Println(ln.Addr())
+		target, err := net.Listen("tcp4", "127.0.0.1:0")
+		require.NoError(t, err)
+		_, err = core.Dial(l, "tcp4", target.Addr().String(), &core.Funcs{
+			Read:    readAll,
+			Connect: func(d *core.Dispatcher) error { return d.Close() },
+			Close:   func(_ *core.Dispatcher, cause error) { note("dial", cause) },
+		})
+		require.NoError(t, err)
+		require.NoError(t, l.Run(t.Context()))
+		for _, what := range []string{"loop", "dial", "predicates", "attach"} {
+			fmt.Printf("%s=%d\n", what, counts[what])
+		}
+		if !ln.Core().Closed() {
+			fmt.Println("listening=1")
+		}
+	}
+}
