@@ -33,7 +33,9 @@ func sysAccept(fd int) (*sysSocket, error) {
 	s := &sysSocket{fd: int32(n)}
 	if e := endpoint(sa); e.AddrPort.IsValid() {
 		s.setPeer(e.AddrPort)
-		_ = unix.SetsockoptInt(n, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // not every system inherits it
+		if on, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY); err == nil && on != 0 {
+			_ = unix.SetsockoptInt(n, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // not every system inherits it
+		}
 	}
 	return s, nil
 }
