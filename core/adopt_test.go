@@ -13,12 +13,104 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/parley-go/parley/core"
 )
+
+// TestKernelAdoptDetach: a connection of package net becomes a channel, goes back with what a layer still held of its
+// input, and comes again; no byte is lost on the way.
+func TestKernelAdoptDetach(t *testing.T) {
+	for _, network := range []string{"tcp4", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			eachBackend(t, func(t *testing.T, k *kernel) {
+				near, far := connPair(t, network)
+				peer := near.RemoteAddr().String()
+				s, err := core.Adopt(near)
+				require.NoError(t, err)
+				_, err = near.Write([]byte("x"))
+				require.ErrorIs(t, err, net.ErrClosed, "it was taken over")
+
+				var got []byte
+				h := &hooks{do: map[string]func(*core.Dispatcher) error{}}
+				h.do["HandleRead"] = func(d *core.Dispatcher) error {
+					b := make([]byte, 2)
+					n, err := d.Recv(b)
+					got = append(got, b[:n]...)
+					return err
+				}
+				d := k.attach(core.Prefix(s, []byte("abc")), h)
+				require.Equal(t, peer, d.RemoteAddr().String())
+				k.until("two bytes", func() bool { return len(got) > 0 })
+				require.Equal(t, "ab", string(got))
+				conn, unread, err := d.Detach()
+				require.NoError(t, err)
+				defer conn.Close()
+				require.Equal(t, "c", string(unread))
+				require.True(t, d.Closed())
+				require.NotContains(t, h.calls, "HandleClose", "when the event is over")
+				k.passes(1)
+				require.Equal(t, 1, h.count("HandleClose"))
+				require.Equal(t, core.ErrDetached, h.cause)
+				_, _, err = d.Detach()
+				require.ErrorIs(t, err, core.ErrClosed)
+
+				// Package net has it: blocking calls and deadlines work.
+				require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+				_, err = far.Write([]byte("de"))
+				require.NoError(t, err)
+				b := make([]byte, 2)
+				_, err = io.ReadFull(conn, b)
+				require.NoError(t, err)
+				unread = append(unread, b...)
+				require.NoError(t, conn.SetReadDeadline(time.Now().Add(time.Millisecond)))
+				_, err = conn.Read(b)
+				require.True(t, os.IsTimeout(err))
+
+				s, err = core.Adopt(conn)
+				require.NoError(t, err)
+				d = k.attach(core.Prefix(s, unread), h)
+				_, err = far.Write([]byte("fg"))
+				require.NoError(t, err)
+				k.until("the rest", func() bool { return len(got) == 7 })
+				require.Equal(t, "abcdefg", string(got))
+				require.NoError(t, d.Close())
+				_, err = far.Read(b)
+				require.Equal(t, io.EOF, err, "nobody else has the descriptor")
+			})
+		})
+	}
+}
+
+// TestKernelDetachCounts: a detached connection is not the listener's any more.
+func TestKernelDetachCounts(t *testing.T) {
+	eachBackend(t, func(t *testing.T, k *kernel) {
+		var ds []*core.Dispatcher
+		c := core.ListenConfig{Limit: core.Limit{Total: 1}}
+		ln, err := c.Listen(k.loop, "tcp4", "127.0.0.1:0", &core.Funcs{Accepted: func(l *core.Listener, s core.Socket) error {
+			d, err := core.Attach(l.Loop(), s, reading())
+			ds = append(ds, d)
+			return err
+		}})
+		require.NoError(t, err)
+		for range 2 {
+			c, err := connectTo(ln.Addr())
+			require.NoError(t, err)
+			defer c.Close()
+		}
+		k.until("the first", func() bool { return len(ds) == 1 })
+		require.Equal(t, 1, ln.Open())
+		conn, unread, err := ds[0].Detach()
+		require.NoError(t, err)
+		defer conn.Close()
+		require.Empty(t, unread)
+		k.until("the second", func() bool { return len(ds) == 2 })
+		require.Equal(t, 1, ln.Open())
+	})
+}
 
 // TestKernelUnsupported: what a socket cannot do it says, by an error that is ErrUnsupported, and goes on.
 func TestKernelUnsupported(t *testing.T) {

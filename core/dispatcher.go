@@ -313,7 +313,9 @@ func (d *Dispatcher) Detach() (conn net.Conn, unread []byte, err error) {
 	if !ok {
 		return nil, nil, fmt.Errorf("parley: detach %T: %w", s, ErrUnsupported)
 	}
+	d.disarm() // while the descriptor is still ours
 	if conn, err = g.Detach(); err != nil {
+		d.touch()
 		return nil, nil, err
 	}
 	d.retire(ErrDetached)
