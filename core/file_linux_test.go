@@ -61,3 +61,33 @@ func TestKernelTerminal(t *testing.T) {
 		require.NoError(t, d.Close())
 	})
 }
+
+// TestKernelTerminalMaster: the controlling side of a pseudo terminal stays that of its own terminal, and the end of that
+// (EIO) is the end of the input.
+func TestKernelTerminalMaster(t *testing.T) {
+	eachBackend(t, func(t *testing.T, k *kernel) {
+		master, slave := openPTY(t)
+		var got []byte
+		var cause error
+		d, err := core.OpenFile(k.loop, master, &core.Funcs{
+			Read: func(d *core.Dispatcher) error {
+				p, err := d.RecvShared()
+				got = append(got, p...)
+				return err
+			},
+			Close: func(_ *core.Dispatcher, c error) { cause = c },
+		})
+		require.NoError(t, err)
+		_, err = d.Send([]byte("typed"))
+		require.NoError(t, err)
+		b := make([]byte, 5)
+		k.peer(func() error { _, err := io.ReadFull(slave, b); return err }).wait()
+		require.Equal(t, "typed", string(b))
+		_, err = slave.WriteString("shown")
+		require.NoError(t, err)
+		require.NoError(t, slave.Close())
+		k.until("the end", func() bool { return cause != nil })
+		require.Equal(t, "shown", string(got))
+		require.Equal(t, io.EOF, cause)
+	})
+}

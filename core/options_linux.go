@@ -22,8 +22,12 @@ func isTerminal(fd int) bool {
 	return err == nil
 }
 
-// reopen opens a terminal anew, so that its non-blocking mode is ours alone.
+// reopen opens a terminal anew, so that its non-blocking mode is ours alone. Not the controlling side of a pseudo terminal:
+// opening that makes another one.
 func reopen(fd, mode int) (int, error) {
+	if _, err := unix.IoctlGetInt(fd, unix.TIOCGPTN); err == nil {
+		return -1, ErrUnsupported
+	}
 	return unix.Open("/proc/self/fd/"+strconv.Itoa(fd),
 		mode&unix.O_ACCMODE|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 }
