@@ -1,0 +1,56 @@
+// Lineload keeps a line echo server busy, compares every byte that comes back, and prints what it counted as JSON.
+//
+//	lineload -connect 127.0.0.1:7000 -conns 50 -depth 64 -pid $(pidof echo)
+//	lineload -connect 127.0.0.1:7000 -idle 10000 -memory -pid $(pidof echo)
+//
+// It has one thread that works: pin it to another CPU than the server's. The exit status is 1 if any byte was wrong, missing
+// or too many.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/parley-go/parley/bench/internal/load"
+)
+
+func main() {
+	var c load.Config
+	flag.StringVar(&c.Addr, "connect", "127.0.0.1:7000", "`address` of the server, as IP:PORT")
+	flag.IntVar(&c.Conns, "conns", 50, "connections that speak")
+	flag.IntVar(&c.Depth, "depth", 1, "lines that each of them has on their way at a time")
+	flag.IntVar(&c.Length, "length", 32, `length of a line in bytes, with its "\n"`)
+	flag.IntVar(&c.Idle, "idle", 0, "connections beside them that say nothing")
+	flag.DurationVar(&c.Warmup, "warmup", 500*time.Millisecond, "how long to run before counting")
+	flag.DurationVar(&c.Interval, "interval", 2*time.Second, "how long to count")
+	flag.DurationVar(&c.Patience, "patience", 5*time.Second, "how long to wait for an answer that is due")
+	flag.IntVar(&c.PID, "pid", 0, "the server's process, to read what it uses; 0: do not")
+	memory := flag.Bool("memory", false, "measure what the idle connections cost the server, and nothing else")
+	flag.Parse()
+	if err := run(c, *memory); err != nil {
+		fmt.Fprintln(os.Stderr, "lineload:", err)
+		os.Exit(1)
+	}
+}
+
+func run(c load.Config, memory bool) error {
+	out := json.NewEncoder(os.Stdout)
+	if memory {
+		m, err := load.MeasureMemory(c)
+		if err != nil {
+			return err
+		}
+		return out.Encode(m)
+	}
+	r, err := load.Run(c)
+	if err != nil {
+		return err
+	}
+	if err := out.Encode(r); err != nil {
+		return err
+	}
+	return r.Err()
+}

@@ -1,0 +1,86 @@
+// Package load makes clients of a line echo server: many connections on one thread, each with some lines on their way, and
+// every byte that comes back compared with what was sent.
+package load
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Config says what to do to a server.
+type Config struct {
+	Addr   string // IP:PORT
+	Conns  int    // connections that speak
+	Depth  int    // lines that each of them sends at a time; the next ones follow when all are back
+	Length int    // of a line in bytes, with its "\n"
+	Idle   int    // connections beside them that say nothing
+
+	Warmup   time.Duration // before counting begins
+	Interval time.Duration // counted
+	Patience time.Duration // how long to wait for an answer that is due; 5 s if 0
+
+	PID int // the server's process, whose CPU time and memory are read; 0: not read
+}
+
+// defaultPatience is Config.Patience unless told.
+const defaultPatience = 5 * time.Second
+
+// maxBatch bounds what one connection sends at a time, in bytes.
+const maxBatch = 64 << 20
+
+func (c *Config) check() error {
+	if c.Patience <= 0 {
+		c.Patience = defaultPatience
+	}
+	switch {
+	case c.Conns < 1:
+		return fmt.Errorf("%d connections: at least 1", c.Conns)
+	case c.Depth < 1:
+		return fmt.Errorf("depth %d: at least 1", c.Depth)
+	case c.Length < 2 || c.Length > maxBatch/c.Depth:
+		return fmt.Errorf("lines of %d bytes at depth %d: at least 2, and together at most %d", c.Length, c.Depth, maxBatch)
+	case c.Idle < 0:
+		return fmt.Errorf("%d idle connections", c.Idle)
+	case c.Interval <= 0 || c.Warmup < 0:
+		return fmt.Errorf("warm-up %v, interval %v: not a time to count in", c.Warmup, c.Interval)
+	}
+	return nil
+}
+
+// Result is what came of it.
+type Result struct {
+	Lines   float64       `json:"lines"`      // echoed and compared in the counted interval; bytes by the length of a line
+	Elapsed time.Duration `json:"elapsed_ns"` // how long the interval really was
+	CPU     time.Duration `json:"cpu_ns"`     // that the server used in it
+	User    time.Duration `json:"user_ns"`    // the kernel's estimate, in steps of 10 ms, of how CPU divides
+	System  time.Duration `json:"system_ns"`
+
+	Errors int    `json:"errors"`                // connections that got wrong bytes, or none in time, or were lost; at any time
+	First  string `json:"first_error,omitempty"` // of these
+}
+
+// Err returns the errors as one, or nil if there was none.
+func (r *Result) Err() error {
+	switch r.Errors {
+	case 0:
+		return nil
+	case 1:
+		return errors.New(r.First)
+	}
+	return fmt.Errorf("%s (and %d more connections failed)", r.First, r.Errors-1)
+}
+
+// Memory is what idle connections cost the server.
+type Memory struct {
+	Conns int   `json:"conns"`       // how many there were
+	Base  int64 `json:"base_bytes"`  // resident before the first
+	Fresh int64 `json:"fresh_bytes"` // when all were accepted
+	Spoke int64 `json:"spoke_bytes"` // when each had one line echoed
+}
+
+// PerConn returns bytes per connection, fresh and after it spoke.
+func (m *Memory) PerConn() (fresh, spoke float64) {
+	n := float64(m.Conns)
+	return float64(m.Fresh-m.Base) / n, float64(m.Spoke-m.Base) / n
+}

@@ -1,0 +1,40 @@
+package proc
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestParseStat(t *testing.T) {
+	const head, tail = "4711 ", " S 1 4711 4711 0 -1 4194304 99 0 3 0 123 45 7 8 20 0 5 0 455312 3133440 394 0\n"
+	for _, name := range []string{"(echo)", "(a b)", "(R 1 2 3)", "(x) S 1 1 1)", "())"} {
+		user, system, err := parseStat([]byte(head + name + tail))
+		require.NoError(t, err, name)
+		require.Equal(t, 1230*time.Millisecond, user, name)
+		require.Equal(t, 450*time.Millisecond, system, name)
+	}
+	for _, bad := range []string{
+		"",
+		"4711",
+		"4711 (echo)",
+		"4711 (echo) S 1 4711 4711 0 -1 4194304 99 0 3 0 123",
+		"4711 (echo) S 1 4711 4711 0 -1 4194304 99 0 3 0 x 45",
+		"4711 (echo) S 1 4711 4711 0 -1 4194304 99 0 3 0 123 -45",
+	} {
+		_, _, err := parseStat([]byte(bad))
+		require.Error(t, err, bad)
+	}
+}
+
+func TestParseRollup(t *testing.T) {
+	rss, err := parseRollup([]byte("00400000-7ffc8e5f2000 ---p 00000000 00:00 0    [rollup]\n" +
+		"Rss:                1844 kB\nPss:                 600 kB\n"))
+	require.NoError(t, err)
+	require.EqualValues(t, 1844<<10, rss)
+	for _, bad := range []string{"", "Pss: 600 kB\n", "Rss:\n", "Rss: 1844\n", "Rss: x kB\n", "Rss: 1844 MB\n"} {
+		_, err := parseRollup([]byte(bad))
+		require.Error(t, err, bad)
+	}
+}
