@@ -1,0 +1,178 @@
+// Bench compares the CPU time per line, and the memory per idle connection, of Parley's echo server with other servers that
+// do the same work, in one interleaved run. See README.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options is the command line.
+type options struct {
+	scenarios []scenario
+	servers   []server
+	rounds    int
+	seconds   float64
+	short     bool
+	json      string
+}
+
+func main() {
+	// Everything is started from this thread, which lives as long as the program: the kernel is told to end what we started
+	// when the thread that started it ends.
+	runtime.LockOSThread()
+	o, err := parse(os.Args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "bench: %v (-help lists the flags)\n", err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err = run(ctx, o, os.Stdout)
+	interrupted := ctx.Err() != nil
+	stop()
+	if err != nil {
+		if interrupted {
+			err = errors.New("interrupted")
+		}
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func parse(args []string) (*options, error) {
+	o := new(options)
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	names := fs.String("scenarios", "", "comma-separated `names` of what to run: "+join(scenarios, scenarioName)+" (default all)")
+	who := fs.String("servers", "", "comma-separated `names` of servers: "+join(servers, serverName)+" (default all)")
+	fs.IntVar(&o.rounds, "rounds", 3, "how often each server has its turn")
+	fs.Float64Var(&o.seconds, "seconds", 2, "`length` of a counted interval")
+	fs.BoolVar(&o.short, "short", false, "one round, short intervals, few connections: to see that everything works")
+	fs.StringVar(&o.json, "json", "", "`file` to write all samples to; - is standard output, and the tables go to standard error")
+	also := fs.String("also", "", "comma-separated `name=program` of further servers, built before: another version of Parley's echo, say")
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			fmt.Println("usage: go run . [flags]\n\nCompares Parley's echo server with others.")
+			fs.SetOutput(os.Stdout)
+			fs.PrintDefaults()
+		}
+		return nil, err
+	}
+	if fs.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if o.short && !given["rounds"] {
+		o.rounds = 1
+	}
+	if o.short && !given["seconds"] {
+		o.seconds = 0.3
+	}
+	switch {
+	case o.rounds < 1:
+		return nil, fmt.Errorf("-rounds %d: at least 1", o.rounds)
+	case !(o.seconds >= 0.05 && o.seconds <= 600):
+		return nil, fmt.Errorf("-seconds %v: from 0.05 to 600", o.seconds)
+	}
+	var err error
+	if o.scenarios, err = choose("-scenarios", *names, scenarios, scenarioName); err != nil {
+		return nil, err
+	}
+	if o.servers, err = choose("-servers", *who, servers, serverName); err != nil {
+		return nil, err
+	}
+	if o.short {
+		for i, s := range o.scenarios {
+			o.scenarios[i] = s.short()
+		}
+	}
+	if *also != "" {
+		for _, pair := range strings.Split(*also, ",") {
+			name, program, ok := strings.Cut(pair, "=")
+			if !ok || name == "" || program == "" {
+				return nil, fmt.Errorf("-also %q: not name=program", pair)
+			}
+			if slices.ContainsFunc(o.servers, func(s server) bool { return s.name == name }) {
+				return nil, fmt.Errorf("-also %q: there is a server of that name", pair)
+			}
+			o.servers = append(o.servers, server{name: name, title: program, binary: program})
+		}
+	}
+	return o, nil
+}
+
+func scenarioName(s scenario) string { return s.name }
+func serverName(s server) string     { return s.name }
+
+// choose returns the entries of a table that are named, in the table's order; all if none is.
+func choose[T any](what, names string, table []T, name func(T) string) ([]T, error) {
+	if names == "" {
+		return slices.Clone(table), nil
+	}
+	wanted := strings.Split(names, ",")
+	for _, w := range wanted {
+		if !slices.ContainsFunc(table, func(t T) bool { return name(t) == w }) {
+			return nil, fmt.Errorf("%s %q: not one of %s", what, w, join(table, name))
+		}
+	}
+	var chosen []T
+	for _, t := range table {
+		if slices.Contains(wanted, name(t)) {
+			chosen = append(chosen, t)
+		}
+	}
+	return chosen, nil
+}
+
+func join[T any](table []T, name func(T) string) string {
+	var names []string
+	for _, t := range table {
+		names = append(names, name(t))
+	}
+	return strings.Join(names, ",")
+}
+
+// run builds, measures and reports. Everything that it made is gone when it returns: files and processes.
+func run(ctx context.Context, o *options, out io.Writer) (err error) {
+	tables := out
+	if o.json == "-" {
+		tables = os.Stderr
+	}
+	dir, err := os.MkdirTemp("", "parley-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+
+	m := &measurement{options: o, log: os.Stderr}
+	if m.programs, err = build(ctx, o.servers, dir, m.log); err != nil {
+		return err
+	}
+	if m.pins, err = choosePins(m.log); err != nil {
+		return err
+	}
+	m.report.describe(m)
+	defer m.stop()
+	err = m.run(ctx, tables)
+	if o.json != "" {
+		err = errors.Join(err, m.report.writeJSON(o.json, out))
+	}
+	return err
+}
+
+// patience is how long a server may take to come up, and to go.
+const patience = 10 * time.Second

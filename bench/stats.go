@@ -1,0 +1,26 @@
+package main
+
+import (
+	"math"
+	"slices"
+)
+
+// median returns the middle of xs, or the mean of the two in the middle; NaN if there is none.
+func median(xs []float64) float64 {
+	if len(xs) == 0 {
+		return math.NaN()
+	}
+	sorted := slices.Sorted(slices.Values(xs))
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// ratio returns the median of what xs are of refs, round by round: what slows a machine down for a while slows down both
+// halves of a pair. NaN if there is no pair.
+func ratio(xs, refs []float64) float64 {
+	pairs := make([]float64, 0, len(xs))
+	for i := range min(len(xs), len(refs)) {
+		pairs = append(pairs, xs[i]/refs[i])
+	}
+	return median(pairs)
+}
