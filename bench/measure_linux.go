@@ -108,7 +108,7 @@ func (m *measurement) load(ctx context.Context, s scenario, p *process) (*load.R
 		"-conns", strconv.Itoa(s.conns), "-depth", strconv.Itoa(s.depth), "-length", strconv.Itoa(s.length),
 		"-idle", strconv.Itoa(s.idle), "-warmup", warmup.String(), "-interval", interval.String())
 	if err == nil && r.Lines == 0 {
-		err = fmt.Errorf("no line came back in %v", interval)
+		err = fmt.Errorf("no line came back in %v", r.Elapsed)
 	}
 	return r, p.check(err)
 }

@@ -17,7 +17,7 @@ type Config struct {
 	Idle   int    // connections beside them that say nothing
 
 	Warmup   time.Duration // before counting begins
-	Interval time.Duration // counted
+	Interval time.Duration // counted; longer if nothing came back in it
 	Patience time.Duration // how long to wait for an answer that is due; 5 s if 0
 
 	PID int // the server's process, whose CPU time and memory are read; 0: not read

@@ -184,6 +184,25 @@ func TestOneWrongByte(t *testing.T) {
 	require.Positive(t, r.Lines)
 }
 
+// A server that is late, but not too late, is counted for longer and not failed.
+func TestLateServer(t *testing.T) {
+	c := config("")
+	c.Interval, c.Depth = time.Millisecond, 1
+	began := make(chan struct{})
+	c.Addr = serve(t, func(conn net.Conn) {
+		once(0, func(line []byte) []byte {
+			<-began
+			return line
+		})(conn)
+	})
+	time.AfterFunc(100*time.Millisecond, func() { close(began) })
+	r, err := Run(c)
+	require.NoError(t, err)
+	require.NoError(t, r.Err())
+	require.Positive(t, r.Lines)
+	require.Greater(t, r.Elapsed, 50*time.Millisecond)
+}
+
 func TestRunErrors(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
