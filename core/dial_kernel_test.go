@@ -476,8 +476,7 @@ func TestKernelPacketErrors(t *testing.T) {
 
 // rawPackets reads its datagrams itself.
 type rawPackets struct {
-	got  []string
-	errs []error
+	got []string
 }
 
 func (h *rawPackets) HandleRead(d *core.Dispatcher) error {

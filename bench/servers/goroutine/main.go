@@ -19,11 +19,11 @@ const maxLine = 2 << 20
 func main() {
 	listen := flag.String("listen", "127.0.0.1:7000", "`address` to listen on; port 0 takes a free one")
 	flag.Parse()
-	if err := serve(*listen); err != nil {
-		fmt.Fprintln(os.Stderr, "goroutine:", err)
-		os.Exit(1)
-	}
+	fmt.Fprintln(os.Stderr, "goroutine:", serve(*listen))
+	os.Exit(1)
 }
+
+// serve returns when it can accept no more: the program ends by a signal.
 
 func serve(address string) error {
 	ln, err := net.Listen("tcp", address)
