@@ -98,6 +98,10 @@ func (d *Dispatcher) Send(p []byte) (int, error) {
 	if !d.Closed() && d.Out.append(p) { // a flush was asked for when the buffer was lent
 		return len(p), nil
 	}
+	return d.sendSlow(p)
+}
+
+func (d *Dispatcher) sendSlow(p []byte) (int, error) {
 	if d.Closed() {
 		return 0, core.ErrClosed
 	}
@@ -115,13 +119,7 @@ func (d *Dispatcher) WriteString(s string) (int, error) {
 	if !d.Closed() && d.Out.appendString(s) {
 		return len(s), nil
 	}
-	if d.Closed() {
-		return 0, core.ErrClosed
-	}
-	if err := d.pushed(d.Out.PushString((*transport)(d), s)); err != nil {
-		return 0, err
-	}
-	return len(s), nil
+	return d.sendSlow([]byte(s))
 }
 
 // SendProducer queues a producer behind what was sent. Errors as Send's; the producer is closed then.

@@ -114,18 +114,26 @@ func (o *Output) More() bool { return o.state&outMore != 0 }
 
 // append puts p into the buffer that is lent already, if it fits and no bound can be near.
 func (o *Output) append(p []byte) bool {
-	if len(p) > cap(o.lent)-len(o.lent) || o.Pressed() || o.state&outShut != 0 {
+	n := len(o.lent)
+	if len(p) > cap(o.lent)-n || o.Pressed() || o.state&outShut != 0 {
 		return false
 	}
-	o.lent = append(o.lent, p...)
+	o.lent = o.lent[:n+len(p)] // unlike append, this writes the length alone
+	copy(o.lent[n:], p)
 	return true
 }
 
 func (o *Output) appendString(s string) bool {
-	if len(s) > cap(o.lent)-len(o.lent) || o.Pressed() || o.state&outShut != 0 {
+	n := len(o.lent)
+	if len(s) > cap(o.lent)-n || o.Pressed() || o.state&outShut != 0 {
 		return false
 	}
-	o.lent = append(o.lent, s...)
+	o.lent = o.lent[:n+len(s)]
+	if len(s) == 1 { // the end of a line: not worth a call
+		o.lent[n] = s[0]
+	} else {
+		copy(o.lent[n:], s)
+	}
 	return true
 }
 

@@ -20,7 +20,25 @@ type lines struct {
 	buf  *bytes.Buffer // what came earlier, pooled
 }
 
-var lineBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// Two pools, so that the beginning of a short line never holds the memory of a long one. What nobody uses goes back to
+// the garbage collector.
+var (
+	lineBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }} // up to keepInput
+	longBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }} // up to keepLong
+)
+
+const keepLong = 4 << 20
+
+func giveBack(buf *bytes.Buffer) {
+	switch {
+	case buf.Cap() <= keepInput:
+		buf.Reset()
+		lineBuffers.Put(buf)
+	case buf.Cap() <= keepLong:
+		buf.Reset()
+		longBuffers.Put(buf)
+	}
+}
 
 func (h *lines) terminator() Terminator { return Line }
 
@@ -30,21 +48,28 @@ func (h *lines) CollectIncomingData(_ *Conn, data []byte) error {
 		return nil
 	}
 	h.keep()
-	if h.buf == nil {
-		h.buf = lineBuffers.Get().(*bytes.Buffer)
-	}
-	h.buf.Write(data)
+	h.write(data)
 	return nil
 }
 
 // keep copies what is borrowed.
 func (h *lines) keep() {
-	if h.view == nil {
-		return
+	if h.view != nil {
+		h.write(h.view)
+		h.view = nil
 	}
-	h.buf = lineBuffers.Get().(*bytes.Buffer)
-	h.buf.Write(h.view)
-	h.view = nil
+}
+
+func (h *lines) write(p []byte) {
+	if h.buf == nil {
+		h.buf = lineBuffers.Get().(*bytes.Buffer)
+	}
+	if short := h.buf; short.Len()+len(p) > keepInput && short.Cap() <= keepInput {
+		h.buf = longBuffers.Get().(*bytes.Buffer)
+		h.buf.Write(short.Bytes())
+		giveBack(short)
+	}
+	h.buf.Write(p)
 }
 
 func (h *lines) FoundTerminator(c *Conn) error {
@@ -54,10 +79,7 @@ func (h *lines) FoundTerminator(c *Conn) error {
 		return h.f(c, line)
 	}
 	err := h.f(c, buf.Bytes())
-	if buf.Cap() <= keepInput {
-		buf.Reset()
-		lineBuffers.Put(buf)
-	}
+	giveBack(buf)
 	return err
 }
 

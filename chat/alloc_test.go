@@ -43,7 +43,7 @@ func (h *handlerEcho) FoundTerminator(c *chat.Conn) error {
 }
 
 // socketPair is a unix socket pair: one end for a loop, the other for the test.
-func socketPair(t *testing.T) (core.Socket, int) {
+func socketPair(t testing.TB) (core.Socket, int) {
 	t.Helper()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	require.NoError(t, err)

@@ -142,15 +142,15 @@ func (c *Conn) plain() bool {
 // whole hands on the tokens that lie whole in what is unread, without going through the scanner's state for each. It
 // stops where anything is out of the ordinary; advance then takes over.
 func (c *Conn) whole() {
-	in, s := c.in, &c.scan
-	limit := s.tokenLimit()
+	in, limit := c.in, c.scan.tokenLimit()
+	kind, lit := c.scan.kind, c.scan.term.lit
 	lines, _ := c.h.(*lines)
 	c.flags &^= changed | retuned
 	for {
 		var i, end int
-		switch s.kind {
+		switch kind {
 		case kindByte:
-			i = bytes.IndexByte(in.data, s.term.lit[0])
+			i = bytes.IndexByte(in.data, lit[0])
 			end = i + 1
 		case kindLine:
 			i = bytes.IndexByte(in.data, '\n')
@@ -159,15 +159,14 @@ func (c *Conn) whole() {
 				i--
 			}
 		default:
-			i = strings.Index(view(in.data), s.term.lit)
-			end = i + len(s.term.lit)
+			i = strings.Index(view(in.data), lit)
+			end = i + len(lit)
 		}
 		if i < 0 || i > limit {
 			return
 		}
-		token := in.data[:i:i]
 		var err error
-		if lines != nil && lines.buf == nil {
+		if token := in.data[:i:i]; lines != nil {
 			in.data = in.data[end:]
 			err = lines.f(c, token)
 		} else {
@@ -202,7 +201,11 @@ func (c *Conn) emptyCount() bool { return c.scan.kind == kindCount && c.scan.cou
 // worked is the end of work, also of one that a panic of the handler ended.
 func (c *Conn) worked(done bool) {
 	if c.flags&hasKeep != 0 {
-		as[keeper](c.h).keep()
+		if k, ok := c.h.(keeper); ok { // nearly always: a generic assertion looks its type up each time
+			k.keep()
+		} else {
+			as[keeper](c.h).keep()
+		}
 	}
 	if in := c.in; in != nil {
 		if c.b.Closing() {
