@@ -246,6 +246,41 @@ func TestSetTerminatorElsewhere(t *testing.T) {
 	require.Equal(t, ".", string(s.Collected()))
 }
 
+// What a handler collected before SetTerminator stays with it: the next FoundTerminator has it too, wherever the reads
+// were cut.
+func TestLinesAcrossSetTerminator(t *testing.T) {
+	var got []string
+	w := converse(t, sim.Config{}, chat.Lines(func(_ *chat.Conn, line []byte) error {
+		got = append(got, string(line))
+		return nil
+	}))
+	w.peer.Say("begun ")
+	w.Settle()
+	w.loop.Post(func() { w.conn.SetTerminator(chat.Literal("\n")) })
+	w.Settle()
+	w.peer.Say("here\nand\n")
+	w.Settle()
+	require.Equal(t, []string{"begun here", "and"}, got)
+}
+
+// Long lines are collected in memory that is kept for the next one; the beginning of a short line never gets it.
+func TestLongLinesAreWhole(t *testing.T) {
+	var got []int
+	long := strings.Repeat("x", 300<<10)
+	w := converse(t, sim.Config{}, chat.Lines(func(_ *chat.Conn, line []byte) error {
+		got = append(got, len(line))
+		if string(line) != long[:len(line)] {
+			return errors.New("not what was sent")
+		}
+		return nil
+	}), func(c *chat.Conn) { c.SetLimit(1 << 20) })
+	for range 3 {
+		w.peer.Say(long + "\r\nxx\r\n" + long[:100<<10] + "\r\n")
+	}
+	w.Settle()
+	require.Equal(t, []int{300 << 10, 2, 100 << 10, 300 << 10, 2, 100 << 10, 300 << 10, 2, 100 << 10}, got)
+}
+
 func TestPauseInTheMiddleOfABuffer(t *testing.T) {
 	s := &session{}
 	s.found = func(c *chat.Conn, token string) error {

@@ -145,6 +145,9 @@ func (c *Conn) whole() {
 	in, limit := c.in, c.scan.tokenLimit()
 	kind, lit := c.scan.kind, c.scan.term.lit
 	lines, _ := c.h.(*lines)
+	if lines != nil && (lines.buf != nil || lines.view != nil) { // it collected before SetTerminator began a new token
+		lines = nil
+	}
 	c.flags &^= changed | retuned
 	for {
 		var i, end int
