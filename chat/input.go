@@ -94,6 +94,9 @@ func (c *Conn) work() {
 		}
 		if c.plain() {
 			c.whole()
+			if c.flags&askFirst != 0 {
+				continue
+			}
 			if !c.runnable() {
 				break
 			}
@@ -132,11 +135,11 @@ func (c *Conn) runnable() bool {
 // stopBits is what ends or interrupts the work on a buffer.
 const stopBits = pausedBits | changed | retuned | askFirst | needStart | leaving
 
-// plain tells whether the next token begins here, is delimited, and nobody traces: what whole is for.
+// plain tells whether the next token begins here and is delimited: what whole is for.
 func (c *Conn) plain() bool {
 	s := &c.scan
 	return s.idle && s.count == 0 && s.held == 0 && !s.skip && (s.kind == kindByte || s.kind == kindLine || s.kind == kindLiteral) &&
-		!c.b.Tracing() && c.flags&(leaving|askFirst) == 0
+		c.flags&(leaving|askFirst) == 0
 }
 
 // whole hands on the tokens that lie whole in what is unread, without going through the scanner's state for each. It
@@ -148,6 +151,7 @@ func (c *Conn) whole() {
 	if lines != nil && (lines.buf != nil || lines.view != nil) { // it collected before SetTerminator began a new token
 		lines = nil
 	}
+	tracing := c.b.Tracing()
 	c.flags &^= changed | retuned
 	for {
 		var i, end int
@@ -169,11 +173,19 @@ func (c *Conn) whole() {
 			return
 		}
 		var err error
-		if token := in.data[:i:i]; lines != nil {
+		token := in.data[:i:i]
+		if lines != nil {
+			if tracing {
+				c.traceCollect(token)
+				c.traceFound()
+			}
 			in.data = in.data[end:]
 			err = lines.f(c, token)
 		} else {
 			if i > 0 {
+				if tracing {
+					c.traceCollect(token)
+				}
 				in.data = in.data[i:]
 				if err = c.h.CollectIncomingData(c, token); err != nil {
 					c.check("CollectIncomingData", err)
@@ -181,6 +193,9 @@ func (c *Conn) whole() {
 				if c.flags&changed != 0 || c.b.Closed() || c.in != in {
 					return
 				}
+			}
+			if tracing {
+				c.traceFound()
 			}
 			in.data = in.data[end-i:]
 			err = c.h.FoundTerminator(c)
@@ -271,12 +286,22 @@ func (c *Conn) collectHeld(data []byte, ev scanEvent) bool {
 	return true
 }
 
+func (c *Conn) traceCollect(data []byte) {
+	if len(data) > 0 && c.b.Tracing() {
+		c.b.Trace(core.Event{Kind: core.TraceCollect, N: len(data), Data: data})
+	}
+}
+
+func (c *Conn) traceFound() {
+	if c.b.Tracing() {
+		c.b.Trace(core.Event{Kind: core.TraceFound, Name: c.scan.term.String()})
+	}
+}
+
 // collect hands data on; it answers false if the terminator was changed by that, or the conversation stopped.
 func (c *Conn) collect(data []byte) bool {
 	c.flags &^= changed
-	if c.b.Tracing() {
-		c.b.Trace(core.Event{Kind: core.TraceCollect, N: len(data), Data: data})
-	}
+	c.traceCollect(data)
 	if err := c.h.CollectIncomingData(c, data); err != nil {
 		c.check("CollectIncomingData", err)
 	}
@@ -284,9 +309,7 @@ func (c *Conn) collect(data []byte) bool {
 }
 
 func (c *Conn) found() {
-	if c.b.Tracing() {
-		c.b.Trace(core.Event{Kind: core.TraceFound, Name: c.scan.term.String()})
-	}
+	c.traceFound()
 	c.scan.finish()
 	if err := c.h.FoundTerminator(c); err != nil {
 		c.check("FoundTerminator", err)
