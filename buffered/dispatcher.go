@@ -95,20 +95,10 @@ func (t *transport) SendFile(f *os.File, offset int64, n int) (int, error) {
 // Send queues a copy of p; it goes out when the event is over. ErrClosed: the channel is closed or closing. ErrOverflow:
 // more than Marks.Limit is queued; the channel closes with that. Otherwise it returns len(p), nil. [send]
 func (d *Dispatcher) Send(p []byte) (int, error) {
-	if !d.Closed() && d.Out.append(p) { // a flush was asked for when the buffer was lent
+	if !d.Closed() && add(&d.Out, p) { // a flush was asked for when the buffer was lent
 		return len(p), nil
 	}
-	return d.sendSlow(p)
-}
-
-func (d *Dispatcher) sendSlow(p []byte) (int, error) {
-	if d.Closed() {
-		return 0, core.ErrClosed
-	}
-	if err := d.pushed(d.Out.Push((*transport)(d), p)); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+	return send(d, p)
 }
 
 // Write is Send; it makes the channel an io.Writer.
@@ -116,10 +106,29 @@ func (d *Dispatcher) Write(p []byte) (int, error) { return d.Send(p) }
 
 // WriteString is Send for a string; it makes the channel an io.StringWriter.
 func (d *Dispatcher) WriteString(s string) (int, error) {
-	if !d.Closed() && d.Out.appendString(s) {
+	if !d.Closed() && add(&d.Out, s) {
 		return len(s), nil
 	}
-	return d.sendSlow([]byte(s))
+	return send(d, s)
+}
+
+// WriteByte is Send for one byte, such as the end of a line; it makes the channel an io.ByteWriter.
+func (d *Dispatcher) WriteByte(b byte) error {
+	if !d.Closed() && d.Out.addByte(b) {
+		return nil
+	}
+	_, err := send(d, string([]byte{b})) // does not allocate
+	return err
+}
+
+func send[T octets](d *Dispatcher, p T) (int, error) {
+	if d.Closed() {
+		return 0, core.ErrClosed
+	}
+	if err := d.pushed(push(&d.Out, (*transport)(d), p)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // SendProducer queues a producer behind what was sent. Errors as Send's; the producer is closed then.

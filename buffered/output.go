@@ -112,8 +112,11 @@ func (o *Output) Blocked() bool { return o.state&outBlocked != 0 }
 // More tells whether a flush stopped because of its budget: there is more to send at once.
 func (o *Output) More() bool { return o.state&outMore != 0 }
 
-// append puts p into the buffer that is lent already, if it fits and no bound can be near.
-func (o *Output) append(p []byte) bool {
+// octets is what can be pushed.
+type octets interface{ ~[]byte | ~string }
+
+// add puts p into the buffer that is lent already, if it fits and no bound can be near.
+func add[T octets](o *Output, p T) bool {
 	n := len(o.lent)
 	if len(p) > cap(o.lent)-n || o.Pressed() || o.state&outShut != 0 {
 		return false
@@ -123,42 +126,29 @@ func (o *Output) append(p []byte) bool {
 	return true
 }
 
-func (o *Output) appendString(s string) bool {
+// addByte is add for one byte.
+func (o *Output) addByte(b byte) bool {
 	n := len(o.lent)
-	if len(s) > cap(o.lent)-n || o.Pressed() || o.state&outShut != 0 {
+	if n == cap(o.lent) || o.Pressed() || o.state&outShut != 0 {
 		return false
 	}
-	o.lent = o.lent[:n+len(s)]
-	if len(s) == 1 { // the end of a line: not worth a call
-		o.lent[n] = s[0]
-	} else {
-		copy(o.lent[n:], s)
-	}
+	o.lent = o.lent[:n+1]
+	o.lent[n] = b
 	return true
 }
 
 // Push queues a copy of p. When more than a lent buffer is gathered it is sent at once. Errors: ErrClosed after Close or
 // a failure, ErrOverflow above Marks.Limit; nothing of p is queued then. [push]
-func (o *Output) Push(t Transport, p []byte) error {
+func (o *Output) Push(t Transport, p []byte) error { return push(o, t, p) }
+
+// PushString is Push for a string.
+func (o *Output) PushString(t Transport, s string) error { return push(o, t, s) }
+
+func push[T octets](o *Output, t Transport, p T) error {
 	if o.state&outShut != 0 {
 		return core.ErrClosed
 	}
-	if o.append(p) {
-		return nil
-	}
-	return o.pushSlow(t, p)
-}
-
-// PushString is Push for a string.
-func (o *Output) PushString(t Transport, s string) error {
-	if o.appendString(s) {
-		return nil
-	}
-	return o.Push(t, []byte(s))
-}
-
-func (o *Output) pushSlow(t Transport, p []byte) error {
-	if len(p) == 0 {
+	if len(p) == 0 || add(o, p) {
 		return nil
 	}
 	if o.Len()+len(p) > o.bounds().Limit {
@@ -183,14 +173,14 @@ func (o *Output) pushSlow(t Transport, p []byte) error {
 		o.lent = append(o.lent, p...)
 		return nil
 	}
-	n := 0
+	n, large := 0, []byte(p)
 	if o.queue == nil {
 		var err error
-		if n, err = o.send(t, p); err != nil {
+		if n, err = o.send(t, large); err != nil {
 			return err
 		}
 	}
-	o.spill(t, p[n:])
+	o.spill(t, large[n:])
 	return nil
 }
 

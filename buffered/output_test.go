@@ -330,6 +330,10 @@ func TestOutputAllocations(t *testing.T) {
 		o.PushString(p, "\r\n")
 		o.Flush(p)
 	}))
+	require.Zero(t, testing.AllocsPerRun(1000, func() {
+		o.PushString(p, "a string first\r\n")
+		o.Flush(p)
+	}))
 }
 
 // lending is a pipe that keeps its buffers and what it is sent nowhere.

@@ -30,7 +30,7 @@ func echoLines(c *chat.Conn) chat.Handler {
 	c.SetTerminator(chat.Literal("\n"))
 	return chat.Lines(func(c *chat.Conn, line []byte) error {
 		c.Push(line)
-		return c.PushString("\n")
+		return c.WriteByte('\n')
 	})
 }
 
@@ -63,6 +63,18 @@ func TestNoAllocationPerLine(t *testing.T) {
 			"handler": func(c *chat.Conn) chat.Handler {
 				c.SetTerminator(chat.Literal("\n"))
 				return &handlerEcho{}
+			},
+			"string": func(*chat.Conn) chat.Handler {
+				return chat.Lines(func(c *chat.Conn, _ []byte) error {
+					return c.PushString("0123456789abcdef0123456789abcde\n")
+				})
+			},
+			"byte": func(*chat.Conn) chat.Handler {
+				return chat.Lines(func(c *chat.Conn, line []byte) error {
+					c.WriteByte(line[0])
+					c.Push(line[1:])
+					return c.WriteByte('\n')
+				})
 			},
 		} {
 			for _, batch := range []int{1, 64} {

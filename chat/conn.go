@@ -291,6 +291,9 @@ func (c *Conn) Write(p []byte) (int, error) { return c.b.Send(p) }
 // WriteString is PushString; it makes a Conn an io.StringWriter.
 func (c *Conn) WriteString(s string) (int, error) { return c.b.WriteString(s) }
 
+// WriteByte is Push for one byte, such as the end of a line; it makes a Conn an io.ByteWriter.
+func (c *Conn) WriteByte(b byte) error { return c.b.WriteByte(b) }
+
 // Printf pushes formatted text.
 func (c *Conn) Printf(format string, args ...any) error {
 	_, err := fmt.Fprintf(&c.b, format, args...)

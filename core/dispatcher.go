@@ -217,12 +217,12 @@ func (d *Dispatcher) effective() Interest {
 
 // arm tells the poller, which hears of changes only.
 func (d *Dispatcher) arm(want Interest) (err error) {
+	if want == d.armed && d.state&stPolled != 0 { // nearly always
+		return nil
+	}
 	p, s := d.loop.poller, base(d.sock)
 	switch {
 	case d.state&stPolled != 0:
-		if want == d.armed {
-			return nil
-		}
 		err = p.Modify(s, d.id, want)
 	case d.state&stAlways != 0:
 		d.Requeue(want & (Read | Write))

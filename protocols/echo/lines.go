@@ -22,5 +22,5 @@ func echoLine(c *chat.Conn, line []byte) error {
 	if err := c.Push(line); err != nil {
 		return err
 	}
-	return c.PushString("\n")
+	return c.WriteByte('\n')
 }
