@@ -95,3 +95,19 @@ func TestPortingNamesTests(t *testing.T) {
 		require.Contains(t, all.String(), "func "+n[1]+"(", "porting.md names a test that does not exist")
 	}
 }
+
+// porting.md has a row for each of CPython's tests, and each names a test here or says why there is none.
+func TestPortingHasEachID(t *testing.T) {
+	text, err := os.ReadFile("porting.md")
+	require.NoError(t, err)
+	for file, n := range map[string]int{"A": 31, "C": 14} {
+		for i := 1; i <= n; i++ {
+			id := fmt.Sprint(file, i)
+			row := regexp.MustCompile("(?m)^\\| " + id + " \\| `test_\\w+`.*\\| (.*) \\|$").FindStringSubmatch(string(text))
+			require.NotNil(t, row, id)
+			if !strings.HasPrefix(row[1], "none: ") {
+				require.Contains(t, row[1], "`Test"+id, "the test has the id in its name")
+			}
+		}
+	}
+}
