@@ -313,3 +313,22 @@ func ExampleAttach() {
 	fmt.Println(client.Read())
 	// Output: hello
 }
+
+// A write timeout that is shorter than the one before holds, also if that one still runs.
+func TestShorterWriteTimeout(t *testing.T) {
+	h := &handler{}
+	w, l, d, p := attach(t, sim.Config{Window: 10}, h)
+	d.SetWriteTimeout(time.Hour)
+	p.Stall(true)
+	l.Post(func() { _, _ = d.Send(make([]byte, 20)) })
+	w.Settle()
+	p.Stall(false)
+	w.Settle()
+	require.Zero(t, d.Queued())
+	l.Post(func() { d.SetWriteTimeout(time.Second) })
+	w.Settle()
+	p.Stall(true)
+	l.Post(func() { _, _ = d.Send(make([]byte, 20)) })
+	w.Advance(10 * time.Second)
+	require.ErrorIs(t, d.Cause(), core.ErrTimeout)
+}

@@ -303,7 +303,7 @@ func (l *Loop) Close() error {
 		return nil
 	}
 	err := l.CloseAll(ErrClosed)
-	l.timers.heap = nil
+	l.timers.drop()
 	l.reserve.close()
 	return errors.Join(err, l.poller.Close())
 }

@@ -158,6 +158,14 @@ func (h *timerHeap) remove(t *Timer) {
 	t.index = -1
 }
 
+// drop forgets all timers; whoever still has one can stop it.
+func (h *timerHeap) drop() {
+	for _, t := range h.heap {
+		t.index = -1
+	}
+	h.heap = nil
+}
+
 func (h *timerHeap) up(i int) {
 	for i > 0 {
 		parent := (i - 1) / 2
@@ -257,6 +265,8 @@ func (d *Dispatcher) SetWriteTimeout(t time.Duration) {
 	if x.write == 0 || d.want&Write != 0 {
 		x.progress = d.loop.clock()
 		x.writeT = d.rearm(x.writeT, timerWrite, x.write, x.progress)
+	} else if x.writeT != nil {
+		x.writeT.Stop() // it may be later than the new timeout; startWriting arms it again
 	}
 }
 
