@@ -24,12 +24,14 @@ func (d *Dispatcher) Attach(l *Loop, s Socket, h any) error {
 		return err
 	}
 	if err := d.setSocket(s); err != nil {
-		l.unregister(d)
-		d.state |= stClosed | stTold // what was noted for it already comes to nothing
-		d.cause = err
-		if d.ext != nil {
-			d.ext.release(err)
+		if !d.Closed() { // else a layer's Attached closed it
+			l.unregister(d)
+			d.cause = err
+			if d.ext != nil {
+				d.ext.release(err)
+			}
 		}
+		d.state |= stClosed | stTold // what was noted for it already comes to nothing
 		return err
 	}
 	d.opened()
@@ -134,6 +136,9 @@ func (d *Dispatcher) setSocket(s Socket) error {
 	if _, ok := s.(Layered); ok {
 		d.state |= stLayered
 		tellAttached(s, nil, d)
+		if d.Closed() {
+			return contextCause(d.cause)
+		}
 		d.touch()
 	}
 	return d.arm(d.effective())

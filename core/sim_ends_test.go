@@ -20,3 +20,34 @@ func TestTimerOutlivesItsLoop(t *testing.T) {
 	require.False(t, a.Stop())
 	require.False(t, b.Reset(time.Second))
 }
+
+// closing is a layer that closes the channel as soon as it is told of it.
+type closing struct{ *sim.Tap }
+
+func (closing) Attached(d *core.Dispatcher) { _ = d.CloseWith(core.ErrUnsupported) }
+
+// A layer that closes the channel in Attached makes Attach fail, and the channel is counted out once.
+func TestAttachedCloses(t *testing.T) {
+	w := sim.New(sim.Config{T: t})
+	l := w.Loop(core.Options{})
+	h := func() *core.Funcs {
+		return &core.Funcs{Read: func(*core.Dispatcher) error { return nil }}
+	}
+	s, _ := w.Pair()
+	_, err := core.Attach(l, closing{&sim.Tap{Socket: s}}, h())
+	require.ErrorIs(t, err, core.ErrUnsupported)
+	require.Zero(t, l.Stats().Channels)
+
+	var attached, listed []*core.Dispatcher
+	for range 2 {
+		s, _ := w.Pair()
+		d, err := core.Attach(l, s, h())
+		require.NoError(t, err)
+		attached = append(attached, d)
+	}
+	for d := range l.All() {
+		listed = append(listed, d)
+	}
+	require.Equal(t, attached, listed)
+	require.NoError(t, l.Close())
+}
