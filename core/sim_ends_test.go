@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -49,5 +50,32 @@ func TestAttachedCloses(t *testing.T) {
 		listed = append(listed, d)
 	}
 	require.Equal(t, attached, listed)
+	require.NoError(t, l.Close())
+}
+
+// What a post opens after the grace of a Shutdown is refused: nothing would close it, and Run would not return.
+func TestShutdownRefusesWhatComesAfterTheGrace(t *testing.T) {
+	w := sim.New(sim.Config{T: t})
+	l := w.Loop(core.Options{})
+	w.Listen("tcp", "server:1")
+	var h *core.Funcs
+	var errs []error
+	dial := func() {
+		_, err := core.Dial(l, "tcp", "server:1", h)
+		errs = append(errs, err)
+	}
+	h = &core.Funcs{
+		Read:  func(d *core.Dispatcher) error { return nil },
+		Close: func(*core.Dispatcher, error) { l.Post(dial) }, // as a client that always wants its connection
+	}
+	dial()
+	l.Shutdown(time.Second)
+	require.NoError(t, l.Run(context.Background()))
+	require.NoError(t, errs[0])
+	require.ErrorIs(t, errs[len(errs)-1], core.ErrShutdown)
+
+	n := len(errs)
+	dial() // the next Run is another matter
+	require.NoError(t, errs[n])
 	require.NoError(t, l.Close())
 }

@@ -59,6 +59,8 @@ func (l *Loop) register(d *Dispatcher) error {
 	switch {
 	case l.sweeping != nil:
 		return l.sweeping
+	case l.ending && l.deadline.index < 0: // nothing would close it any more
+		return ErrShutdown
 	case l.box.isClosed():
 		return ErrClosed
 	case l.open >= slotMask:
