@@ -543,7 +543,7 @@ func (l *Loop) ask() {
 // Next tells when the loop has something to do even if no channel becomes ready: 0 now, otherwise at its next timer; ok
 // is false if there is neither. It is for driving a loop by Step from another one.
 func (l *Loop) Next() (wait time.Duration, ok bool) {
-	if len(l.dirty) > 0 || len(l.again) > 0 || l.box.waiting.Load() || l.exit != nil ||
+	if len(l.dirty) > 0 || l.open > 0 && len(l.again) > 0 || l.box.waiting.Load() || l.exit != nil ||
 		l.shutdown.Load() != 0 && !l.ending {
 		return 0, true
 	}

@@ -79,3 +79,21 @@ func TestShutdownRefusesWhatComesAfterTheGrace(t *testing.T) {
 	require.NoError(t, errs[n])
 	require.NoError(t, l.Close())
 }
+
+// A channel that was to be served again and closed leaves nothing to do: a program that drives the loop by Next and Step
+// would spin.
+func TestNextAfterRequeueAndClose(t *testing.T) {
+	w := sim.New(sim.Config{T: t})
+	l := w.Loop(core.Options{})
+	s, _ := w.Pair()
+	d, err := core.Attach(l, s, &core.Funcs{Read: func(*core.Dispatcher) error { return nil }})
+	require.NoError(t, err)
+	d.Requeue(core.Read)
+	require.NoError(t, d.Close())
+	more, err := l.Step(0)
+	require.NoError(t, err)
+	require.False(t, more)
+	_, ok := l.Next()
+	require.False(t, ok)
+	require.NoError(t, l.Close())
+}
