@@ -332,3 +332,70 @@ func TestShorterWriteTimeout(t *testing.T) {
 	w.Advance(10 * time.Second)
 	require.ErrorIs(t, d.Cause(), core.ErrTimeout)
 }
+
+// funcProducer is a producer made of a func, that counts how often it is closed.
+type funcProducer struct {
+	more   func(limit int) ([]byte, error)
+	closed int
+}
+
+func (p *funcProducer) More(limit int) ([]byte, error) { return p.more(limit) }
+func (p *funcProducer) Close() error                   { p.closed++; return nil }
+
+// A producer that panics costs its connection, also one that is closing already, and is not asked again.
+func TestProducerPanics(t *testing.T) {
+	for _, closing := range []bool{false, true} {
+		h := &handler{}
+		w, l, d, _ := attach(t, sim.Config{}, h)
+		p := &funcProducer{more: func(int) ([]byte, error) { panic("disk") }}
+		l.Post(func() {
+			require.NoError(t, d.SendProducer(p))
+			if closing {
+				d.CloseWhenDone()
+			}
+		})
+		w.Settle()
+		require.ErrorAs(t, d.Cause(), new(*core.PanicError))
+		require.EqualValues(t, 1, l.Stats().Panics)
+		require.Equal(t, 1, p.closed)
+	}
+}
+
+// A producer may push while it is asked, another producer too; what it answers then is not lost.
+func TestProducerPushes(t *testing.T) {
+	h := &handler{}
+	w, l, d, p := attach(t, sim.Config{Window: 10}, h)
+	asked := 0
+	first := &funcProducer{more: func(int) ([]byte, error) {
+		if asked++; asked > 1 {
+			return nil, io.EOF
+		}
+		require.NoError(t, d.SendProducer(buffered.Bytes([]byte(strings.Repeat("b", 25)), 0)))
+		_, err := d.WriteString("c")
+		return []byte(strings.Repeat("a", 25)), err
+	}}
+	l.Post(func() { require.NoError(t, d.SendProducer(first)) })
+	p.Want(strings.Repeat("a", 25) + strings.Repeat("b", 25) + "c")
+	w.Settle()
+	require.Zero(t, d.Queued())
+	require.Equal(t, 1, first.closed)
+}
+
+// A producer that drops the queue while it is asked is dropped with it, and what it answers then.
+func TestProducerDiscards(t *testing.T) {
+	h := &handler{}
+	w, l, d, p := attach(t, sim.Config{}, h)
+	q := &funcProducer{more: func(int) ([]byte, error) {
+		d.DiscardBuffers()
+		return []byte("dropped"), nil
+	}}
+	l.Post(func() {
+		require.NoError(t, d.SendProducer(q))
+		_, _ = d.WriteString("dropped")
+	})
+	w.Settle()
+	require.Zero(t, l.Stats().Panics)
+	require.Equal(t, 1, q.closed)
+	l.Post(func() { _, _ = d.WriteString("after") })
+	p.Want("after")
+}

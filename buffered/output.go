@@ -314,20 +314,21 @@ func (o *Output) giveBack(t Transport) {
 
 // flushSegment makes one send from the front of the queue and drops the front when it is used up.
 func (o *Output) flushSegment(t Transport, budget int) (n int, err error) {
-	s := &o.queue.segments[0]
+	q := o.queue
 	done := false
-	if s.ring != nil {
-		n, err = o.flushRing(t, s.ring)
-		done = s.ring.len() == 0
+	if r := q.segments[0].ring; r != nil {
+		n, err = o.flushRing(t, r)
+		done = r.len() == 0
 	} else {
-		n, err = o.flushProducer(t, s, budget)
-		done = s.last && len(s.block) == 0
+		done, n, err = o.flushProducer(t, budget)
 	}
 	if err != nil || !done {
 		return n, err
 	}
-	s.release()
-	q := o.queue
+	q.segments[0].release()
+	if o.queue != q { // dropped by the producer's Close
+		return n, nil
+	}
 	copy(q.segments, q.segments[1:])
 	q.segments[len(q.segments)-1] = segment{}
 	q.segments = q.segments[:len(q.segments)-1]
@@ -350,40 +351,60 @@ func (o *Output) flushRing(t Transport, r *ring) (int, error) {
 	return n, nil
 }
 
-func (o *Output) flushProducer(t Transport, s *segment, budget int) (int, error) {
+// flushProducer makes one send of the producer in front; done tells whether that has no more.
+func (o *Output) flushProducer(t Transport, budget int) (done bool, sent int, err error) {
+	q := o.queue
+	s := &q.segments[0]
 	if len(s.block) == 0 {
 		if f, ok := s.producer.(*fileProducer); ok {
 			n, err := f.sendFile(t, budget)
 			switch {
 			case err == core.ErrWouldBlock:
 				o.state |= outBlocked
-				return 0, nil
+				return false, 0, nil
 			case err == io.EOF:
-				s.last = true
-				return 0, nil
+				return true, 0, nil
 			case !errors.Is(err, core.ErrUnsupported):
-				return n, err
+				return false, n, err
 			}
 		}
-		block, err := s.producer.More(min(budget, core.LargeBuffer))
+		block, err := o.ask(t, s.producer, min(budget, core.LargeBuffer))
+		if o.queue != q { // it dropped the queue, itself with it
+			return false, 0, nil
+		}
+		s = &q.segments[0] // it may have pushed
 		switch {
 		case err == io.EOF || err == nil && len(block) == 0:
 			s.last = true
 		case err == core.ErrWouldBlock && len(block) == 0:
 			o.state |= outWaiting
 		case err != nil && err != core.ErrWouldBlock:
-			return 0, err
+			return false, 0, err
 		}
 		s.block = block
 		o.queue.bytes += len(block)
 	}
 	n, err := o.send(t, s.block)
 	if err != nil {
-		return n, err // everything was dropped
+		return false, n, err // everything was dropped
 	}
 	s.block = s.block[n:]
 	o.queue.bytes -= n
-	return n, nil
+	return s.last && len(s.block) == 0, n, nil
+}
+
+// ask asks a producer for a block. One that panics has ended, and everything is dropped, as after its error: asked again
+// it would panic again.
+func (o *Output) ask(t Transport, p Producer, limit int) ([]byte, error) {
+	answered := false
+	defer func() {
+		if !answered {
+			o.fail(t)
+		}
+	}()
+	block, err := p.More(limit)
+	answered = true
+	return block, err
 }
 
 func (s *segment) release() {
