@@ -85,11 +85,30 @@ func (d *Dispatcher) AttachLayer(l *core.Loop, s core.Socket, layer any) error {
 // transport is the Dispatcher as its Output sees it.
 type transport Dispatcher
 
-func (t *transport) Send(p []byte) (int, error) { return (*Dispatcher)(t).Dispatcher.Send(p) }
-func (t *transport) Borrow(n int) []byte        { return t.Loop().Borrow(n) }
-func (t *transport) GiveBack(p []byte)          { t.Loop().GiveBack(p) }
+func (t *transport) Borrow(n int) []byte { return t.Loop().Borrow(n) }
+func (t *transport) GiveBack(p []byte)   { t.Loop().GiveBack(p) }
+
+func (t *transport) Send(p []byte) (int, error) {
+	n, err := (*Dispatcher)(t).Dispatcher.Send(p)
+	return n, t.failed(err)
+}
+
 func (t *transport) SendFile(f *os.File, offset int64, n int) (int, error) {
-	return (*Dispatcher)(t).Dispatcher.SendFile(f, offset, n)
+	n, err := (*Dispatcher)(t).Dispatcher.SendFile(f, offset, n)
+	return n, t.failed(err)
+}
+
+// failed closes a channel that is closing and cannot send any more. One that is not reads on first, see core's Send; here
+// input is not wanted.
+func (t *transport) failed(err error) error {
+	d := (*Dispatcher)(t)
+	switch {
+	case err == nil, err == core.ErrWouldBlock, !d.Closing():
+	case err == io.EOF, errors.Is(err, core.ErrUnsupported): // of a file
+	default:
+		_ = d.CloseWith(err)
+	}
+	return err
 }
 
 // Send queues a copy of p; it goes out when the event is over. ErrClosed: the channel is closed or closing. ErrOverflow:
@@ -170,7 +189,7 @@ func (d *Dispatcher) DiscardBuffers() {
 		if d.end.limited {
 			d.SetWriteTimeout(d.end.before)
 		}
-		d.end = nil
+		d.end = &ending{timeout: d.end.timeout}
 	}
 	d.RequestFlush()
 }

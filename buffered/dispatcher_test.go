@@ -399,3 +399,18 @@ func TestProducerDiscards(t *testing.T) {
 	l.Post(func() { _, _ = d.WriteString("after") })
 	p.Want("after")
 }
+
+// DiscardBuffers takes a CloseWhenDone back, not the timeout that was set for the next one.
+func TestDiscardKeepsCloseTimeout(t *testing.T) {
+	h := &handler{}
+	w, l, d, p := attach(t, sim.Config{Window: 10}, h)
+	p.Stall(true)
+	l.Post(func() {
+		d.SetCloseTimeout(5 * time.Second)
+		d.DiscardBuffers()
+		_, _ = d.Send(make([]byte, 200))
+		d.CloseWhenDone()
+	})
+	w.Advance(6 * time.Second)
+	require.ErrorIs(t, d.Cause(), core.ErrTimeout)
+}

@@ -1041,3 +1041,23 @@ func TestCloseWrite(t *testing.T) {
 	require.Equal(t, io.EOF, s.cause)
 	require.ErrorIs(t, w.conn.CloseWrite(), core.ErrClosed)
 }
+
+// A send that fails after CloseWhenDone closes the connection: it does not open the input again.
+func TestSendFailsAfterCloseWhenDone(t *testing.T) {
+	s := &session{}
+	w := converse(t, sim.Config{MaxRecv: 3}, s)
+	s.found = func(c *chat.Conn, token string) error {
+		if token == "1" {
+			w.loop.Post(func() {
+				w.peer.PlanSends(-1)
+				c.PushString("bye")
+				c.CloseWhenDone()
+				s.log = append(s.log, "bye")
+			})
+		}
+		return nil
+	}
+	w.peer.Say("1\r\n2\r\n3\r\n4\r\n")
+	w.Settle()
+	require.Equal(t, []string{"1", "2", "bye", "close broken pipe"}, s.log)
+}
