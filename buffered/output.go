@@ -11,7 +11,9 @@ import (
 // Marks are the bounds of an Output, in bytes.
 type Marks struct {
 	// Low and High: when more than High is queued the peer is no longer read from, so that it cannot make the queue
-	// longer, and HandleHigh is called; when it is down to Low again, reading goes on, and HandleLow is called.
+	// longer, and HandleHigh is called; when it is down to Low again, reading goes on, and HandleLow is called. A producer
+	// that waits behind another one counts as ProducerWeight bytes here, so that a peer that asks and does not read
+	// cannot queue any number of them either.
 	Low, High int
 
 	// Limit is the most that is queued. A push beyond it is refused with ErrOverflow and closes the channel with it.
@@ -20,6 +22,9 @@ type Marks struct {
 
 // DefaultMarks are those of an Output that was given none.
 var DefaultMarks = Marks{Low: 16 << 10, High: 64 << 10, Limit: 4 << 20}
+
+// ProducerWeight is what a producer that waits behind another one counts as, in bytes, for Marks.Low and Marks.High.
+const ProducerWeight = 4 << 10
 
 // FlushBudget is the most that one flush sends; the rest has its turn in the next pass.
 const FlushBudget = 256 << 10
@@ -64,8 +69,9 @@ const (
 
 // queue is what is older than the bytes of this event: segments of bytes and producers, in order.
 type queue struct {
-	segments []segment
-	bytes    int // in all segments
+	segments  []segment
+	bytes     int // in all segments
+	producers int // among the segments
 }
 
 // segment is a ring of bytes or a producer.
@@ -99,6 +105,15 @@ func (o *Output) Len() int {
 	n := len(o.lent)
 	if o.queue != nil {
 		n += o.queue.bytes
+	}
+	return n
+}
+
+// weight is Len, and what the producers behind the first one count as.
+func (o *Output) weight() int {
+	n := o.Len()
+	if o.queue != nil && o.queue.producers > 1 {
+		n += (o.queue.producers - 1) * ProducerWeight
 	}
 	return n
 }
@@ -260,6 +275,7 @@ func (o *Output) PushProducer(t Transport, p Producer) error {
 		o.queue = new(queue)
 	}
 	o.queue.segments = append(o.queue.segments, segment{producer: p})
+	o.queue.producers++
 	return nil
 }
 
@@ -328,6 +344,9 @@ func (o *Output) flushSegment(t Transport, budget int) (n int, err error) {
 	q.segments[0].release()
 	if o.queue != q { // dropped by the producer's Close
 		return n, nil
+	}
+	if q.segments[0].producer != nil {
+		q.producers--
 	}
 	copy(q.segments, q.segments[1:])
 	q.segments[len(q.segments)-1] = segment{}
@@ -468,7 +487,7 @@ func (o *Output) Level() Level {
 	if o.queue == nil && len(o.lent) == 0 && o.state&outHigh == 0 {
 		return Steady
 	}
-	n, m := o.Len(), o.bounds()
+	n, m := o.weight(), o.bounds()
 	switch {
 	case n > m.High && o.state&outHigh == 0:
 		o.state |= outHigh
@@ -490,11 +509,11 @@ func (o *Output) Pressed() bool { return o.queue != nil || o.marks != nil }
 // Relieve sends the bytes of this event if the queue is above the high mark, and tells whether it still is then.
 func (o *Output) Relieve(t Transport) (over bool, err error) {
 	high := o.bounds().High
-	if o.Len() <= high {
+	if o.weight() <= high {
 		return false, nil
 	}
 	if err := o.sendLent(t); err != nil {
 		return false, err
 	}
-	return o.Len() > high, nil
+	return o.weight() > high, nil
 }

@@ -1061,3 +1061,24 @@ func TestSendFailsAfterCloseWhenDone(t *testing.T) {
 	w.Settle()
 	require.Equal(t, []string{"1", "2", "bye", "close broken pipe"}, s.log)
 }
+
+// A peer that asks for large answers and does not read them is not asked for more: each waits as a producer, which is more
+// than its bytes.
+func TestProducersAreBounded(t *testing.T) {
+	s := &session{}
+	n := 0
+	s.found = func(c *chat.Conn, _ string) error {
+		n++
+		return c.PushProducer(buffered.Bytes(make([]byte, 1000), 0))
+	}
+	w := converse(t, sim.Config{Window: 1000}, s)
+	w.peer.Stall(true)
+	for range 100 {
+		w.peer.Say(strings.Repeat("GET\r\n", 100))
+		w.Settle()
+	}
+	require.Less(t, n, 100)
+	w.peer.Stall(false)
+	require.Len(t, w.peer.Read(), 10_000*1000)
+	require.Equal(t, 10_000, n)
+}
