@@ -232,6 +232,9 @@ func (t *Talker) settled() error {
 		return nil
 	}
 	t.c.b.RequestFlush()
+	// That flush may get below the mark before the crossing of it was seen, and then no HandleLow follows.
+	timer := t.c.AfterFunc(0, func() { t.wake(talkSends) })
+	defer timer.Stop()
 	return t.wait(talkSends, func() bool { return !t.c.b.Out.High() && !t.c.b.Overloaded() })
 }
 

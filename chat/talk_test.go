@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/parley-go/parley/buffered"
 	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core"
 	"github.com/parley-go/parley/core/sim"
@@ -355,4 +356,20 @@ func TestTalkDial(t *testing.T) {
 	w.Settle()
 	require.True(t, c.Closed())
 	require.False(t, ran, "no connection, no conversation")
+}
+
+// A write that is over the mark because of what is in front of it, and then goes out at once, does not wait for ever.
+func TestTalkWritesBehindAProducer(t *testing.T) {
+	w := converse(t, sim.Config{Window: 1 << 20}, chat.Talk(func(t *chat.Talker) error {
+		if err := t.Conn().PushProducer(buffered.Bytes([]byte("p"), 0)); err != nil {
+			return err
+		}
+		if _, err := t.Write(make([]byte, 100_000)); err != nil {
+			return err
+		}
+		return t.Printf("done")
+	}))
+	w.Settle()
+	got := w.peer.Read()
+	require.True(t, strings.HasSuffix(got, "done"), len(got))
 }
