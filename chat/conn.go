@@ -111,7 +111,7 @@ func (c *Conn) SetHandler(h Handler) error {
 	}
 	c.h = h
 	c.flags |= retuned
-	c.flags &^= hasFirst | hasStart | hasKeep | audible | needStart
+	c.flags &^= hasFirst | hasStart | hasKeep | audible | needStart | askFirst
 	if _, ok := core.As[FirstHandler](h); ok {
 		c.flags |= hasFirst | askFirst
 	}

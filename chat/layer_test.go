@@ -408,3 +408,16 @@ func TestOf(t *testing.T) {
 	}
 	require.Equal(t, 1, found)
 }
+
+// A handler that is replaced before the first octet is not asked about it, nor is the one that has no HandleFirst.
+func TestSetHandlerBeforeTheFirstOctet(t *testing.T) {
+	h := &chooser{session: &session{}, f: func(*chat.Conn, byte) error { return nil }}
+	s := &session{}
+	w := converse(t, sim.Config{}, h)
+	w.loop.Post(func() { require.NoError(t, w.conn.SetHandler(s)) })
+	w.Settle()
+	w.peer.Say("a\r\n")
+	w.Settle()
+	require.Zero(t, w.loop.Stats().Panics)
+	require.Equal(t, []string{"a"}, s.log)
+}
