@@ -1082,3 +1082,37 @@ func TestProducersAreBounded(t *testing.T) {
 	require.Len(t, w.peer.Read(), 10_000*1000)
 	require.Equal(t, 10_000, n)
 }
+
+// What a handler refused to collect is no token: one whose beginning was collected would be half a command.
+func TestCollectFails(t *testing.T) {
+	for _, cut := range []int{0, 1, 4, 9} {
+		t.Run(fmt.Sprint(cut), func(t *testing.T) {
+			s := &session{}
+			s.SetBufferLimit(4)
+			w := converse(t, sim.Config{MaxRecv: cut}, s)
+			w.peer.Say("123456789\r\nnext\r\n")
+			w.Advance(3 * time.Second)
+			require.Equal(t, 1, s.closed)
+			require.Len(t, s.log, 1, "the close alone")
+		})
+	}
+}
+
+// A handler that makes no progress is closed, also if its HandleError does nothing.
+func TestNoProgressCloses(t *testing.T) {
+	s := &session{}
+	errs := 0
+	h := withError{s}
+	s.found = func(c *chat.Conn, _ string) error { c.SetTerminator(chat.Count(0)); return nil }
+	s.onError = func(c *chat.Conn, err error) {
+		if errs++; errs > 1 {
+			_ = c.Close()
+		}
+	}
+	w := converse(t, sim.Config{}, h)
+	w.peer.Say("a\r\nb")
+	w.Settle()
+	w.Advance(time.Minute)
+	require.Equal(t, 1, errs)
+	require.True(t, w.conn.Closed())
+}

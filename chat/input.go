@@ -109,7 +109,8 @@ func (c *Conn) work() {
 		if c.in != nil && len(c.in.data) == before {
 			if noInput++; noInput > maxNoInput {
 				c.check("FoundTerminator", errNoProgress)
-				noInput = 0
+				c.b.CloseWhenDoneWith(errNoProgress) // whatever HandleError did: it would go on for ever
+				break
 			}
 		} else {
 			noInput = 0
@@ -190,7 +191,7 @@ func (c *Conn) whole() {
 				if err = c.h.CollectIncomingData(c, token); err != nil {
 					c.check("CollectIncomingData", err)
 				}
-				if c.flags&changed != 0 || c.b.Closed() || c.in != in {
+				if c.flags&changed != 0 || c.b.Closed() || c.b.Closing() || c.in != in {
 					return
 				}
 			}
@@ -305,7 +306,7 @@ func (c *Conn) collect(data []byte) bool {
 	if err := c.h.CollectIncomingData(c, data); err != nil {
 		c.check("CollectIncomingData", err)
 	}
-	return c.flags&changed == 0 && !c.b.Closed()
+	return c.flags&changed == 0 && !c.b.Closed() && !c.b.Closing()
 }
 
 func (c *Conn) found() {
