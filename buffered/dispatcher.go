@@ -247,9 +247,24 @@ func (d *Dispatcher) Writable() error {
 // Flush is for a layer's HandleFlush: it sends what it can, sets write interest, and ends the channel if it is done. It
 // returns a crossing of a mark, for the layer to tell its handler.
 func (d *Dispatcher) Flush() (Level, error) {
+	err := d.flush()
+	if d.Closed() {
+		return Steady, err
+	}
+	return d.Out.Level(), err
+}
+
+// FlushNow is for a layer that needs the output out within an event. What follows from the marks comes with the next
+// Flush, which it asks for.
+func (d *Dispatcher) FlushNow() error {
+	d.RequestFlush()
+	return d.flush()
+}
+
+func (d *Dispatcher) flush() error {
 	if d.Closed() {
 		d.Out.Discard((*transport)(d))
-		return Steady, nil
+		return nil
 	}
 	err := d.Out.Flush((*transport)(d))
 	d.WantWrite(d.Out.Blocked())
@@ -266,7 +281,7 @@ func (d *Dispatcher) Flush() (Level, error) {
 			err = d.Dispatcher.CloseWrite()
 		}
 	}
-	return d.Out.Level(), err
+	return err
 }
 
 // finish closes when everything is out.

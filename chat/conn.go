@@ -365,7 +365,7 @@ func (c *Conn) AfterFunc(d time.Duration, f func()) *core.Timer {
 // HandleClose(ErrDetached) follows. Errors: core.ErrUnsupported as for core.Dispatcher.Detach, or while output is queued
 // that the peer does not take.
 func (c *Conn) Detach() (conn net.Conn, unread []byte, err error) {
-	if _, err := c.b.Flush(); err != nil {
+	if err := c.b.FlushNow(); err != nil {
 		return nil, nil, err
 	}
 	if !c.b.Out.Empty() {
@@ -384,7 +384,7 @@ func (c *Conn) Detach() (conn net.Conn, unread []byte, err error) {
 // somebody else put there. Output that was pushed before goes out before, on the old transport; ErrUnsupported if the
 // peer does not take it now.
 func (c *Conn) Upgrade(wrap func(core.Socket) (core.Layered, error), keep bool) (dropped int, err error) {
-	if _, err := c.b.Flush(); err != nil {
+	if err := c.b.FlushNow(); err != nil {
 		return 0, err
 	}
 	if c.b.Closed() {
@@ -403,6 +403,10 @@ func (c *Conn) Upgrade(wrap func(core.Socket) (core.Layered, error), keep bool) 
 	layer, err := wrap(inner)
 	if err == nil {
 		err = c.b.Dispatcher.Upgrade(layer)
+	}
+	if err != nil && keep && len(rest) > 0 {
+		c.unread().prepend(string(rest))
+		c.b.RequestFlush()
 	}
 	c.sync()
 	return dropped, err

@@ -421,3 +421,38 @@ func TestSetHandlerBeforeTheFirstOctet(t *testing.T) {
 	require.Zero(t, w.loop.Stats().Panics)
 	require.Equal(t, []string{"a"}, s.log)
 }
+
+// An upgrade that fails gives back the input that it was to keep.
+func TestUpgradeFailedKeepsInput(t *testing.T) {
+	s := &session{}
+	s.found = func(c *chat.Conn, token string) error {
+		if token == "up" {
+			_, err := c.Upgrade(func(core.Socket) (core.Layered, error) { return nil, errors.New("no") }, true)
+			require.Error(t, err)
+		}
+		return nil
+	}
+	w := converse(t, sim.Config{}, s)
+	w.peer.Say("up\r\nnext\r\n")
+	w.Settle()
+	require.Equal(t, []string{"up", "next"}, s.log)
+}
+
+// An upgrade that is refused because of what is queued leaves the marks to be told of.
+func TestUpgradeRefusedTellsOfTheMark(t *testing.T) {
+	s := &session{}
+	w := converse(t, sim.Config{Window: 1000}, levels{s})
+	w.peer.Stall(true)
+	w.loop.Post(func() {
+		_ = w.conn.Push(make([]byte, 100_000))
+		_, err := w.conn.Upgrade(func(s core.Socket) (core.Layered, error) { return &sim.Tap{Socket: s}, nil }, true)
+		require.ErrorIs(t, err, core.ErrUnsupported)
+	})
+	w.Settle()
+	w.peer.Say("a\r\n")
+	w.Settle()
+	require.Equal(t, []string{"high"}, s.log)
+	w.peer.Stall(false)
+	w.Settle()
+	require.Equal(t, []string{"high", "low 16000", "a"}, s.log)
+}
