@@ -346,9 +346,13 @@ func (ln *Listener) starve(err error) {
 // reserve is a descriptor kept for the moment when there is none left.
 type reserve struct{ c io.Closer }
 
-func (r *reserve) open(sys System) (err error) {
-	if r.c == nil {
-		r.c, err = sys.Reserve()
+func (r *reserve) open(sys System) error {
+	if r.c != nil {
+		return nil
+	}
+	c, err := sys.Reserve()
+	if err == nil { // else c may be a nil *os.File
+		r.c = c
 	}
 	return err
 }

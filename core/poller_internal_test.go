@@ -5,6 +5,7 @@ package core
 import (
 	"errors"
 	"io"
+	"os"
 	"testing"
 	"time"
 
@@ -197,4 +198,27 @@ func TestRoundUp(t *testing.T) {
 	} {
 		require.Equal(t, c.want, roundUp(c.timeout, c.unit), "%d/%d", c.timeout, c.unit)
 	}
+}
+
+// lateSystem has no descriptor to reserve at first.
+type lateSystem struct {
+	System
+	asked int
+}
+
+func (s *lateSystem) Reserve() (io.Closer, error) {
+	if s.asked++; s.asked == 1 {
+		return os.Open("/nonexistent")
+	}
+	return os.Open(os.DevNull)
+}
+
+// TestReserveIsOpenedLater: a reserve that could not be opened is none, and the next attempt opens it.
+func TestReserveIsOpenedLater(t *testing.T) {
+	s := &lateSystem{System: operatingSystem}
+	var r reserve
+	require.Error(t, r.open(s))
+	require.NoError(t, r.open(s))
+	require.Equal(t, 2, s.asked)
+	require.NoError(t, r.c.Close())
 }
