@@ -280,6 +280,40 @@ func TestKernelAdoptListener(t *testing.T) {
 	})
 }
 
+// TestKernelAdoptListenerOptions: Delay and NoKeepAlive hold for the connections of a listener that somebody else opened,
+// as for those of Listen.
+func TestKernelAdoptListenerOptions(t *testing.T) {
+	eachBackend(t, func(t *testing.T, k *kernel) {
+		for _, off := range []bool{false, true} {
+			lc := net.ListenConfig{KeepAlive: -1}
+			nl, err := lc.Listen(t.Context(), "tcp4", "127.0.0.1:0")
+			require.NoError(t, err)
+			addr := nl.Addr()
+			s, err := core.AdoptListener(nl)
+			require.NoError(t, err)
+			accepted := false
+			ln, err := (&core.ListenConfig{Delay: off, NoKeepAlive: off}).ListenSocket(k.loop, s, &core.Funcs{
+				Accepted: func(_ *core.Listener, s core.Socket) error {
+					noDelay, err := unix.GetsockoptInt(s.FD(), unix.IPPROTO_TCP, unix.TCP_NODELAY)
+					require.NoError(t, err)
+					keepAlive, err := unix.GetsockoptInt(s.FD(), unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+					require.NoError(t, err)
+					require.Equal(t, !off, noDelay != 0, "TCP_NODELAY")
+					require.Equal(t, !off, keepAlive != 0, "SO_KEEPALIVE")
+					accepted = true
+					return s.Close()
+				},
+			})
+			require.NoError(t, err)
+			c, err := connectTo(addr)
+			require.NoError(t, err)
+			k.until("a connection", func() bool { return accepted })
+			require.NoError(t, c.Close())
+			require.NoError(t, ln.Close())
+		}
+	})
+}
+
 // TestKernelInherited: a process that is started with LISTEN_FDS serves on the sockets that it was given.
 func TestKernelInherited(t *testing.T) {
 	nothingLeft(t)

@@ -100,6 +100,11 @@ func (c *ListenConfig) ListenSocket(l *Loop, s Socket, h AcceptedHandler) (*List
 	if f, ok := h.(*Funcs); ok && f.Accepted == nil {
 		return nil, errors.New("parley: Funcs.Accepted is nil")
 	}
+	if o, ok := s.(listening); ok {
+		if err := o.SetAccepted(c.Delay, c.NoKeepAlive); err != nil {
+			return nil, err
+		}
+	}
 	if err := l.reserve.open(l.sys); err != nil {
 		return nil, err
 	}

@@ -136,6 +136,14 @@ func (s *sysSocket) Accept() (Socket, error) {
 	return a, nil
 }
 
+// SetAccepted sets options of a listening socket for what it accepts: Linux inherits them.
+func (s *sysSocket) SetAccepted(delay, noKeepAlive bool) error {
+	if s.kind != kindTCP {
+		return nil
+	}
+	return tcpOptions(int(s.fd), delay, noKeepAlive)
+}
+
 // ConnectResult is asked when a connecting socket is writable. No pending error is not proof enough: there must be a
 // peer.
 func (s *sysSocket) ConnectResult() error {

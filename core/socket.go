@@ -91,6 +91,11 @@ type (
 	// closeNotifier calls f when it is closed or detached. A Listener counts its connections with it.
 	closeNotifier interface{ OnClose(f func()) }
 
+	// listening is told what its connections should be like: see ListenConfig.
+	listening interface {
+		SetAccepted(delay, noKeepAlive bool) error
+	}
+
 	// peerAddr is the remote address without an allocation.
 	peerAddr interface{ RemoteAddrPort() netip.AddrPort }
 

@@ -49,9 +49,6 @@ func (osSystem) Listen(network, address string, c *ListenConfig) (Socket, error)
 	if c.Backlog > 0 {
 		err = os.NewSyscallError("listen", unix.Listen(s.FD(), c.Backlog))
 	}
-	if err == nil && network != "unix" {
-		err = tcpOptions(s.FD(), c.Delay, c.NoKeepAlive) // Linux: inherited by what is accepted
-	}
 	if err != nil {
 		_ = s.Close()
 		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
