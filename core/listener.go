@@ -167,19 +167,19 @@ func (ln *Listener) isFull() bool {
 	return ln.limit.Total >= 0 && ln.open >= ln.limit.Total && ln.limit.Refusal == ""
 }
 
-// admit counts a connection, or answers that it is over a bound.
-func (ln *Listener) admit(s Socket) bool {
+// admit counts a connection, or answers that it is over a bound. full: it is the last one for now.
+func (ln *Listener) admit(s Socket) (ok, full bool) {
 	c, countable := s.(closeNotifier)
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
 	if ln.limit.Total >= 0 && ln.open >= ln.limit.Total {
-		return false
+		return false, false
 	}
 	release := ln.onRelease
 	if ln.limit.PerAddr > 0 {
 		if peer := peerPrefix(s); peer.IsValid() {
 			if ln.addrs[peer] >= ln.limit.PerAddr {
-				return false
+				return false, false
 			}
 			ln.addrs[peer]++
 			release = func() { ln.release(peer) }
@@ -190,7 +190,7 @@ func (ln *Listener) admit(s Socket) bool {
 		ln.open++
 		ln.full = ln.isFull()
 	}
-	return true
+	return true, ln.full
 }
 
 // peerPrefix is what PerAddr counts by.
@@ -276,11 +276,12 @@ func isAny(err error, list ...error) bool {
 // accepted hands a connection on.
 func (ln *Listener) accepted(s Socket) {
 	l := ln.d.loop
-	if !ln.admit(s) {
+	ok, full := ln.admit(s)
+	if !ok {
 		ln.refuse(s)
 		return
 	}
-	if ln.full {
+	if full {
 		ln.d.WantRead(false)
 	}
 	l.stats.Accepted++

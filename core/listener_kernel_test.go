@@ -3,6 +3,7 @@
 package core_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -867,4 +868,42 @@ func init() {
 			fmt.Println("listening=1")
 		}
 	}
+}
+
+// TestKernelLimitAcrossLoops: connections may close on another loop than their listener's; the race detector looks on.
+func TestKernelLimitAcrossLoops(t *testing.T) {
+	const conns = 100
+	k := newKernel(t, "")
+	other, err := core.NewLoop(core.Options{})
+	require.NoError(t, err)
+	defer other.Close()
+	other.AfterFunc(time.Hour, func() {}) // it runs until it is stopped
+	n := 0
+	c := core.ListenConfig{Limit: core.Limit{Total: 2}}
+	ln, err := c.Listen(k.loop, "tcp4", "127.0.0.1:0", &core.Funcs{Accepted: func(_ *core.Listener, s core.Socket) error {
+		n++
+		if !other.Post(func() { _ = s.Close() }) {
+			return s.Close()
+		}
+		return nil
+	}})
+	require.NoError(t, err)
+	addr := ln.Addr()
+	ended := make(chan error, 1)
+	go func() { ended <- other.Run(context.Background()) }()
+	k.peer(func() error {
+		for range conns {
+			c, err := connectTo(addr)
+			if err != nil {
+				return err
+			}
+			_, _ = c.Read(make([]byte, 1)) // its end
+			_ = c.Close()
+		}
+		return nil
+	}).wait()
+	k.until("all of them", func() bool { return n == conns && ln.Open() == 0 })
+	other.Stop()
+	require.NoError(t, <-ended)
+	require.NoError(t, ln.Close())
 }
