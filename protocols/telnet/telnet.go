@@ -72,18 +72,22 @@ func New(s core.Socket) *Layer { return &Layer{Socket: s} }
 // Wrap is New in the shape that chat.Conn.Upgrade wants.
 func Wrap(s core.Socket) (core.Layered, error) { return New(s), nil }
 
-// Recv receives data. It answers core.ErrWouldBlock also when only commands came.
+// Recv receives data. Where only commands came it reads on, because core.ErrWouldBlock means that nothing is left to
+// read; but not beyond len(p) bytes, so that a peer that sends nothing else has no more than its turn.
 func (l *Layer) Recv(p []byte) (int, error) {
-	n, err := l.Socket.Recv(p)
-	if n == 0 {
-		return n, err
+	for read := 0; read < len(p); {
+		n, err := l.Socket.Recv(p)
+		if n == 0 {
+			return 0, err
+		}
+		read += n
+		n = l.filter(p[:n])
+		l.flush()
+		if n > 0 || err != nil {
+			return n, err
+		}
 	}
-	n = l.filter(p[:n])
-	l.flush()
-	if n == 0 && err == nil {
-		return 0, core.ErrWouldBlock
-	}
-	return n, err
+	return 0, core.ErrWouldBlock
 }
 
 // Send sends p behind the answers that wait.

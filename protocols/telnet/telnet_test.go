@@ -168,3 +168,24 @@ func ExampleLayer() {
 	// a line: "world"
 	// answers: "\xff\xfc\x03\xff\xfc\x06"
 }
+
+// Commands among the input that is still there at a CloseWhenDone do not end the reading of it: what is left unread would
+// turn the close into a reset, and cost the peer the answer.
+func TestCloseBehindCommands(t *testing.T) {
+	w := sim.New(sim.Config{T: t, MaxRecv: 3})
+	s, p := w.Pair()
+	_, err := chat.Attach(w.Loop(core.Options{}), s, func(c *chat.Conn) chat.Handler {
+		_, err := c.Upgrade(telnet.Wrap, true)
+		require.NoError(t, err)
+		return chat.Lines(func(c *chat.Conn, line []byte) error {
+			err := c.PushString("bye")
+			c.CloseWhenDone()
+			return err
+		})
+	})
+	require.NoError(t, err)
+	p.Say("quit\r\n\xff\xfb\x01\xff\xfb\x03more")
+	p.Want("bye\xff\xfe\x01\xff\xfe\x03")
+	p.WantClosed()
+	require.NoError(t, p.Err())
+}
