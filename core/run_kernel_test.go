@@ -614,3 +614,22 @@ func TestKernelPeerThatNeverReads(t *testing.T) {
 		require.Less(t, writes, 1000, "woken although the peer took nothing")
 	})
 }
+
+// TestKernelWorkEndsItsGoroutine: work that calls runtime.Goexit (a test's FailNow) is over all the same: done is told, and
+// the loop does not wait for it.
+func TestKernelWorkEndsItsGoroutine(t *testing.T) {
+	eachBackend(t, func(t *testing.T, k *kernel) {
+		s, _ := k.pair("unix")
+		d := k.attach(s, reading())
+		var told error
+		core.Go(d, func(context.Context) (int, error) {
+			runtime.Goexit()
+			return 0, nil
+		}, func(_ int, err error) error {
+			told = err
+			return d.Close()
+		})
+		require.NoError(t, k.run())
+		require.ErrorContains(t, told, "ended its goroutine")
+	})
+}

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"runtime/debug"
 )
@@ -12,6 +13,9 @@ type workers struct {
 	running int      // of these, on goroutines
 	waiting []func() // of these, not started
 }
+
+// errGoexit is the error of work that called runtime.Goexit, as testing.T.FailNow does.
+var errGoexit = errors.New("parley: the work ended its goroutine")
 
 // Go runs work on another goroutine and then done on the loop's, with what it returned. The context is the channel's: it
 // is cancelled when the channel closes, and then done is not called. An error of done is the channel's (rule 6); a panic
@@ -33,6 +37,7 @@ func Go[T any](c Channel, work func(ctx context.Context) (T, error), done func(T
 		}
 	}
 	accepted := d.loop.work(func() {
+		err = errGoexit
 		defer func() {
 			if v := recover(); v != nil {
 				err = &PanicError{Value: v, Stack: debug.Stack()}
@@ -54,8 +59,8 @@ func (l *Loop) work(f, done func()) bool {
 	}
 	w.out++
 	job := func() {
+		defer l.box.put(l, func() { l.workDone(); done() }, true) // also if f ends the goroutine
 		f()
-		l.box.put(l, func() { l.workDone(); done() }, true)
 	}
 	w.waiting = append(w.waiting, job)
 	l.startWork()
