@@ -381,8 +381,8 @@ func (c *Conn) Detach() (conn net.Conn, unread []byte, err error) {
 // Upgrade puts a layer between the conversation and its socket: TLS after STARTTLS, say. wrap gets the socket and returns
 // the layer on it. With keep, input that was read and not handed on is what the layer receives first; without, it is
 // dropped, and dropped says how much that was: right where the peer had to wait for our answer, so that it is what
-// somebody else put there. Output that was pushed before goes out before, on the old transport; ErrUnsupported if the
-// peer does not take it now.
+// somebody else put there. When it fails, what was to be kept is kept. Output that was pushed before goes out before, on
+// the old transport; ErrUnsupported if the peer does not take it now.
 func (c *Conn) Upgrade(wrap func(core.Socket) (core.Layered, error), keep bool) (dropped int, err error) {
 	if err := c.b.FlushNow(); err != nil {
 		return 0, err
