@@ -18,7 +18,7 @@ type ring struct {
 // The sizes of rings: a quarter of the next each.
 const (
 	smallestRing = 4 << 10
-	ringClasses  = 9 // up to 256 MiB; Marks.Limit decides how far it goes
+	ringClasses  = 9 // up to 256 MiB
 )
 
 var rings [ringClasses]sync.Pool
@@ -30,10 +30,13 @@ func newRing(n int) *ring {
 	for ringSize(class) < n && class < ringClasses-1 {
 		class++
 	}
+	if ringSize(class) < n { // larger than any class: not pooled
+		return &ring{ringbuffer.NewBuffer(make([]byte, n)), ringClasses}
+	}
 	if r, ok := rings[class].Get().(*ring); ok {
 		return r
 	}
-	return &ring{ringbuffer.NewBuffer(make([]byte, max(ringSize(class), n))), class}
+	return &ring{ringbuffer.NewBuffer(make([]byte, ringSize(class))), class}
 }
 
 func (r *ring) len() int { return r.Length() }
@@ -75,6 +78,8 @@ func (r *ring) discard(scratch []byte) {
 }
 
 func (r *ring) free() {
-	r.Reset()
-	rings[r.class].Put(r)
+	if r.class < ringClasses {
+		r.Reset()
+		rings[r.class].Put(r)
+	}
 }

@@ -26,8 +26,7 @@ func FilesConn(l *core.Loop, in, out *os.File, newHandler func(*Conn) Handler) (
 	s := &filesSocket{Socket: r, out: w}
 	c, err := Attach(l, s, newHandler)
 	if err != nil {
-		_ = r.Close()
-		_ = w.Close()
+		_ = s.Close()
 	}
 	return c, err
 }

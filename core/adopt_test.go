@@ -410,7 +410,7 @@ func TestKernelInheritedErrors(t *testing.T) {
 	f, err := os.Open(os.DevNull)
 	require.NoError(t, err)
 	defer f.Close()
-	child := startChild(t, "inherit a file", []string{"LISTEN_FDS=1"}, f)
+	child := startChild(t, "inherit a file", []string{"LISTEN_FDS=2"}, f, f)
 	require.Equal(t, "ENOTSOCK", child.line())
 	child.end()
 }
@@ -420,6 +420,11 @@ func init() {
 		require.NoError(t, os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid())))
 		_, err := core.Inherited(true)
 		require.ErrorIs(t, err, syscall.ENOTSOCK)
+		for fd := 3; fd < 5; fd++ {
+			flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+			require.NoError(t, err)
+			require.NotZero(t, flags&unix.FD_CLOEXEC, "descriptor %d is for this process alone", fd)
+		}
 		fmt.Println("ENOTSOCK")
 	}
 }

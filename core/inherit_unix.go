@@ -32,9 +32,11 @@ func Inherited(unset bool) ([]InheritedSocket, error) {
 	}
 	name := strings.Split(names, ":")
 	sockets := make([]InheritedSocket, 0, n)
+	for i := range n { // all of them, whatever becomes of the first
+		unix.CloseOnExec(firstInherited + i)
+	}
 	for i := range n {
 		fd := firstInherited + i
-		unix.CloseOnExec(fd)
 		s := &sysSocket{fd: int32(fd)}
 		if err := s.identify(); err != nil {
 			return sockets, fmt.Errorf("parley: LISTEN_FDS: descriptor %d: %w", fd, err)
