@@ -264,14 +264,7 @@ func TestKernelAdoptListener(t *testing.T) {
 		ln, err := new(core.ListenConfig).ListenSocket(k.loop, s, attaching(func() any { return echoing() }))
 		require.NoError(t, err)
 		require.Equal(t, addr.String(), ln.Addr().String())
-		k.peer(func() error {
-			c, err := connectTo(addr)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			return say(c, "hello")
-		}).wait()
+		k.peer(func() error { return sayTo(addr, "hello") }).wait()
 		require.NoError(t, ln.Close())
 		if fam.network == "unix" {
 			_, err = os.Lstat(addr.String())

@@ -356,6 +356,16 @@ func attaching(h func() any) *core.Funcs {
 	}}
 }
 
+// sayTo connects, from a peer, and says a word.
+func sayTo(ln net.Addr, word string) error {
+	c, err := connectTo(ln)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return say(c, word)
+}
+
 // say sends a word and reads the answer, from a peer.
 func say(c net.Conn, word string) error {
 	if _, err := io.WriteString(c, word); err != nil {

@@ -39,14 +39,7 @@ func TestKernelListenUnixPath(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, first.Close())
 		addr := second.Addr()
-		k.peer(func() error {
-			c, err := connectTo(addr)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			return say(c, "the successor's path is there")
-		}).wait()
+		k.peer(func() error { return sayTo(addr, "the successor's path is there") }).wait()
 
 		require.NoError(t, second.Close())
 		_, err = os.Lstat(path)
@@ -64,14 +57,7 @@ func TestKernelListenAddress(t *testing.T) {
 		}
 		require.Equal(t, fam.network[:3] == "tcp", strings.HasPrefix(ln.Addr().Network(), "tcp"))
 		addr := ln.Addr()
-		k.peer(func() error {
-			c, err := connectTo(addr)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			return say(c, "hello")
-		}).wait()
+		k.peer(func() error { return sayTo(addr, "hello") }).wait()
 	})
 }
 
@@ -484,14 +470,7 @@ func TestKernelListenerLosesDescriptor(t *testing.T) {
 		k.until("its end", func() bool { return ln.Core().Closed() })
 		require.ErrorIs(t, ln.Core().Cause(), unix.EBADF)
 		addr := other.Addr()
-		k.peer(func() error {
-			c, err := connectTo(addr)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			return say(c, "hello")
-		}).wait()
+		k.peer(func() error { return sayTo(addr, "hello") }).wait()
 	})
 }
 
