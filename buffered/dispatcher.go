@@ -114,10 +114,11 @@ func (t *transport) failed(err error) error {
 // Send queues a copy of p; it goes out when the event is over. ErrClosed: the channel is closed or closing. ErrOverflow:
 // more than Marks.Limit is queued; the channel closes with that. Otherwise it returns len(p), nil. [send]
 func (d *Dispatcher) Send(p []byte) (int, error) {
-	if !d.Closed() && add(&d.Out, p) { // a flush was asked for when the buffer was lent
-		return len(p), nil
+	if d.Closed() || !d.Out.fits(len(p)) {
+		return send(d, p)
 	}
-	return send(d, p)
+	add(&d.Out, p) // a flush was asked for when the buffer was lent
+	return len(p), nil
 }
 
 // Write is Send; it makes the channel an io.Writer.
@@ -125,19 +126,21 @@ func (d *Dispatcher) Write(p []byte) (int, error) { return d.Send(p) }
 
 // WriteString is Send for a string; it makes the channel an io.StringWriter.
 func (d *Dispatcher) WriteString(s string) (int, error) {
-	if !d.Closed() && add(&d.Out, s) {
-		return len(s), nil
+	if d.Closed() || !d.Out.fits(len(s)) {
+		return send(d, s)
 	}
-	return send(d, s)
+	add(&d.Out, s)
+	return len(s), nil
 }
 
 // WriteByte is Send for one byte, such as the end of a line; it makes the channel an io.ByteWriter.
 func (d *Dispatcher) WriteByte(b byte) error {
-	if !d.Closed() && d.Out.addByte(b) {
-		return nil
+	if d.Closed() || !d.Out.fits(1) {
+		_, err := send(d, string([]byte{b})) // does not allocate
+		return err
 	}
-	_, err := send(d, string([]byte{b})) // does not allocate
-	return err
+	d.Out.addByte(b)
+	return nil
 }
 
 func send[T octets](d *Dispatcher, p T) (int, error) {

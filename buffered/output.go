@@ -50,6 +50,7 @@ type Output struct {
 	queue *queue // what is older; nil: nothing
 	marks *Marks // nil: DefaultMarks
 	state outState
+	room  int32 // bytes that may be added to lent without looking at anything else; 0 where there is something to look at
 }
 
 type outState uint8
@@ -83,7 +84,7 @@ type segment struct {
 }
 
 // SetMarks replaces the marks; nil are the default. They may be shared by many outputs and must not change.
-func (o *Output) SetMarks(m *Marks) { o.marks = m }
+func (o *Output) SetMarks(m *Marks) { o.marks, o.room = m, 0 }
 
 // Marks returns the marks in force.
 func (o *Output) Marks() Marks {
@@ -130,26 +131,31 @@ func (o *Output) More() bool { return o.state&outMore != 0 }
 // octets is what can be pushed.
 type octets interface{ ~[]byte | ~string }
 
-// add puts p into the buffer that is lent already, if it fits and no bound can be near.
-func add[T octets](o *Output, p T) bool {
+// fits tells whether n bytes may be added: nearly always.
+func (o *Output) fits(n int) bool { return n <= int(o.room) }
+
+// add appends p, which fits.
+func add[T octets](o *Output, p T) {
 	n := len(o.lent)
-	if len(p) > cap(o.lent)-n || o.Pressed() || o.state&outShut != 0 {
-		return false
-	}
 	o.lent = o.lent[:n+len(p)] // unlike append, this writes the length alone
 	copy(o.lent[n:], p)
-	return true
+	o.room -= int32(len(p))
 }
 
 // addByte is add for one byte.
-func (o *Output) addByte(b byte) bool {
+func (o *Output) addByte(b byte) {
 	n := len(o.lent)
-	if n == cap(o.lent) || o.Pressed() || o.state&outShut != 0 {
-		return false
-	}
 	o.lent = o.lent[:n+1]
 	o.lent[n] = b
-	return true
+	o.room--
+}
+
+// added sets room, after bytes were added in the long way.
+func (o *Output) added() {
+	o.room = 0
+	if !o.Pressed() && o.state&outShut == 0 {
+		o.room = int32(cap(o.lent) - len(o.lent))
+	}
 }
 
 // Push queues a copy of p. When more than a lent buffer is gathered it is sent at once. Errors: ErrClosed after Close or
@@ -163,7 +169,11 @@ func push[T octets](o *Output, t Transport, p T) error {
 	if o.state&outShut != 0 {
 		return core.ErrClosed
 	}
-	if len(p) == 0 || add(o, p) {
+	if len(p) == 0 {
+		return nil
+	}
+	if o.fits(len(p)) {
+		add(o, p)
 		return nil
 	}
 	if o.Len()+len(p) > o.bounds().Limit {
@@ -178,6 +188,7 @@ func push[T octets](o *Output, t Transport, p T) error {
 	if need := len(o.lent) + len(p); need <= core.LargeBuffer {
 		o.grow(t, need)
 		o.lent = append(o.lent, p...)
+		o.added()
 		return nil
 	}
 	if err := o.sendLent(t); err != nil {
@@ -186,6 +197,7 @@ func push[T octets](o *Output, t Transport, p T) error {
 	if len(p) < core.LargeBuffer {
 		o.grow(t, len(p))
 		o.lent = append(o.lent, p...)
+		o.added()
 		return nil
 	}
 	n, large := 0, []byte(p)
@@ -240,7 +252,7 @@ func (o *Output) sendLent(t Transport) error {
 		}
 	}
 	o.spill(t, o.lent[n:])
-	o.lent = o.lent[:0]
+	o.lent, o.room = o.lent[:0], 0
 	return nil
 }
 
@@ -270,7 +282,7 @@ func (o *Output) PushProducer(t Transport, p Producer) error {
 		return core.ErrClosed
 	}
 	o.spill(t, o.lent)
-	o.lent = o.lent[:0]
+	o.lent, o.room = o.lent[:0], 0
 	if o.queue == nil {
 		o.queue = new(queue)
 	}
@@ -324,7 +336,7 @@ func (o *Output) Flush(t Transport) error {
 func (o *Output) giveBack(t Transport) {
 	if o.lent != nil {
 		t.GiveBack(o.lent)
-		o.lent = nil
+		o.lent, o.room = nil, 0
 	}
 }
 
@@ -453,7 +465,10 @@ func (o *Output) fail(t Transport) {
 }
 
 // Close ends the queue: a further push answers ErrClosed. What is queued is still sent.
-func (o *Output) Close() { o.state |= outClosing }
+func (o *Output) Close() {
+	o.state |= outClosing
+	o.room = 0
+}
 
 // End is for the end of our stream alone: a further push answers ErrClosed, and Ending holds until everything is sent and
 // Ended was called.
@@ -461,6 +476,7 @@ func (o *Output) End() {
 	if o.state&outEnded == 0 {
 		o.state |= outEnding
 	}
+	o.room = 0
 }
 
 // Ending tells whether End was called and Ended not yet.

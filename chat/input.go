@@ -3,7 +3,6 @@ package chat
 import (
 	"bufio"
 	"bytes"
-	"strings"
 	"sync"
 
 	"github.com/parley-go/parley/core"
@@ -146,71 +145,86 @@ func (c *Conn) plain() bool {
 // whole hands on the tokens that lie whole in what is unread, without going through the scanner's state for each. It
 // stops where anything is out of the ordinary; advance then takes over.
 func (c *Conn) whole() {
-	in, limit := c.in, c.scan.tokenLimit()
-	kind, lit := c.scan.kind, c.scan.term.lit
-	lines, _ := c.h.(*lines)
-	if lines != nil && (lines.buf != nil || lines.view != nil) { // it collected before SetTerminator began a new token
-		lines = nil
-	}
-	tracing := c.b.Tracing()
 	c.flags &^= changed | retuned
-	for {
-		var i, end int
-		switch kind {
-		case kindByte:
-			i = bytes.IndexByte(in.data, lit[0])
-			end = i + 1
-		case kindLine:
-			i = bytes.IndexByte(in.data, '\n')
-			end = i + 1
-			if i > 0 && in.data[i-1] == '\r' {
-				i--
-			}
-		default:
-			i = strings.Index(view(in.data), lit)
-			end = i + len(lit)
+	if h, ok := c.h.(*lines); ok && h.buf == nil && h.view == nil && c.scan.kind != kindLiteral {
+		if c.scan.kind == kindLine {
+			c.wholeLines(h, '\n', true)
+		} else {
+			c.wholeLines(h, c.scan.term.lit[0], false)
 		}
-		if i < 0 || i > limit {
+		return
+	}
+	in, limit := c.in, c.scan.tokenLimit()
+	for {
+		i, end := c.scan.find(in.data)
+		if uint(i) > uint(limit) { // or not found
 			return
 		}
-		var err error
-		token := in.data[:i:i]
-		if lines != nil {
-			if tracing {
-				c.traceCollect(token)
-				c.traceFound()
+		if token := in.data[:i:i]; i > 0 {
+			in.data = in.data[i:]
+			c.traceCollect(token)
+			if err := c.h.CollectIncomingData(c, token); err != nil {
+				c.check("CollectIncomingData", err)
 			}
-			in.data = in.data[end:]
-			err = lines.f(c, token)
-		} else {
-			if i > 0 {
-				if tracing {
-					c.traceCollect(token)
-				}
-				in.data = in.data[i:]
-				if err = c.h.CollectIncomingData(c, token); err != nil {
-					c.check("CollectIncomingData", err)
-				}
-				if c.flags&changed != 0 || c.b.Closed() || c.b.Closing() || c.in != in {
-					return
-				}
+			if c.flags&changed != 0 || c.b.Closed() || c.b.Closing() || c.in != in {
+				return
 			}
-			if tracing {
-				c.traceFound()
-			}
-			in.data = in.data[end-i:]
-			err = c.h.FoundTerminator(c)
 		}
-		if err != nil {
+		in.data = in.data[end-i:]
+		c.traceFound()
+		if err := c.h.FoundTerminator(c); err != nil {
 			c.check("FoundTerminator", err)
 		}
-		if c.b.Out.Pressed() && c.b.Overloaded() {
-			c.flags |= pausedByHigh
-			c.b.RequestFlush()
+		if c.b.Out.Pressed() {
+			c.holdBack()
 		}
-		if c.flags&stopBits != 0 || c.b.Closed() || c.b.Closing() || c.in != in {
+		if c.stopped(in) {
 			return
 		}
+	}
+}
+
+// wholeLines is whole for the handlers that Lines makes: one call for each line. What it does not do counts, see
+// BenchmarkLine.
+func (c *Conn) wholeLines(h *lines, end byte, trim bool) {
+	in, limit, tracing := c.in, c.scan.tokenLimit(), c.b.Tracing()
+	for {
+		data := in.data
+		i := bytes.IndexByte(data, end)
+		n := i
+		if trim && i > 0 && data[i-1] == '\r' {
+			n--
+		}
+		if uint(n) > uint(limit) {
+			return
+		}
+		if tracing {
+			c.traceCollect(data[:n])
+			c.traceFound()
+		}
+		in.data = data[i+1:]
+		if err := h.f(c, data[:n:n]); err != nil {
+			c.check("FoundTerminator", err)
+		}
+		if c.b.Out.Pressed() {
+			c.holdBack()
+		}
+		if c.stopped(in) {
+			return
+		}
+	}
+}
+
+// stopped tells whether something in the way that whole goes is not ordinary any more.
+func (c *Conn) stopped(in *input) bool {
+	return c.flags&stopBits != 0 || c.b.Closed() || c.b.Closing() || c.in != in
+}
+
+// holdBack stops input while the output queue is above its high mark.
+func (c *Conn) holdBack() {
+	if c.b.Overloaded() {
+		c.flags |= pausedByHigh
+		c.b.RequestFlush()
 	}
 }
 
@@ -318,9 +332,8 @@ func (c *Conn) found() {
 	if c.flags&leaving != 0 {
 		c.b.CloseWhenDoneWith(core.ErrShutdown)
 	}
-	if c.b.Out.Pressed() && c.b.Overloaded() {
-		c.flags |= pausedByHigh
-		c.b.RequestFlush()
+	if c.b.Out.Pressed() {
+		c.holdBack()
 	}
 }
 
