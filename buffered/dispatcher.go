@@ -291,7 +291,7 @@ func (d *Dispatcher) flush() error {
 func (d *Dispatcher) finish() {
 	e := d.end
 	if !d.Out.Empty() {
-		d.WantRead(false)
+		d.WantRead(d.Dropping())
 		e.limit(d)
 		return
 	}
@@ -309,8 +309,19 @@ func (d *Dispatcher) finish() {
 // Dropped is for a layer that read input, and dropped it because the channel is Closing: more may be on its way.
 func (d *Dispatcher) Dropped(n int) { d.end.dropped += n }
 
-// Linger is for a layer's HandleRead while Lingering: it drops input and closes at the end of it.
-func (d *Dispatcher) Linger() {
+// Dropping tells whether a closing channel reads only to drop what comes: while Lingering, and while a producer has
+// nothing yet, since a peer that is gone would not be noticed otherwise.
+func (d *Dispatcher) Dropping() bool {
+	return d.Lingering() || d.Closing() && d.Out.Waiting() && !d.Out.Blocked()
+}
+
+// Drop is for a layer's HandleRead while Dropping: it drops input, and closes at the end of it when Lingering.
+func (d *Dispatcher) Drop() {
+	if !d.Lingering() {
+		n, _ := d.Discard(core.ReadBudget)
+		d.end.dropped += n
+		return
+	}
 	n, err := d.Discard(LingerBytes - d.end.dropped)
 	d.end.dropped += n
 	if err != core.ErrWouldBlock {
@@ -361,8 +372,8 @@ func (h *handler) UserHandler() any { return h.h }
 
 func (h *handler) HandleRead(*core.Dispatcher) error {
 	switch {
-	case h.d.Lingering():
-		h.d.Linger()
+	case h.d.Dropping():
+		h.d.Drop()
 		return nil
 	case h.d.Closing():
 		return nil

@@ -125,6 +125,9 @@ func (o *Output) Empty() bool { return len(o.lent) == 0 && o.queue == nil }
 // Blocked tells whether something waits until the transport takes more: write interest.
 func (o *Output) Blocked() bool { return o.state&outBlocked != 0 }
 
+// Waiting tells whether the producer in front has nothing yet, and was not resumed since it said so.
+func (o *Output) Waiting() bool { return o.state&outWaiting != 0 }
+
 // More tells whether a flush stopped because of its budget: there is more to send at once.
 func (o *Output) More() bool { return o.state&outMore != 0 }
 

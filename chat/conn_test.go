@@ -945,6 +945,49 @@ func TestProducerWaits(t *testing.T) {
 	require.Equal(t, 1, p.closed)
 }
 
+// A closing conversation whose producer has nothing yet drops input, and notices when the peer goes.
+func TestClosingWhileAProducerWaits(t *testing.T) {
+	for _, asked := range []bool{false, true} {
+		begin := func() (*world, *session, *counted) {
+			p := &counted{max: 2, wait: true}
+			r := &readable{session: &session{}, ok: true}
+			r.found = func(c *chat.Conn, _ string) error {
+				c.PushProducer(p)
+				c.CloseWhenDone()
+				r.ok = false
+				return nil
+			}
+			var h chat.Handler = r.session
+			if asked {
+				h = r
+			}
+			w := converse(t, sim.Config{}, h)
+			w.peer.Say("go\r\n")
+			w.peer.WantNothing()
+			w.peer.Say("ignored\r\n")
+			w.Settle()
+			require.Equal(t, []string{"go"}, r.log)
+			return w, r.session, p
+		}
+
+		w, s, p := begin()
+		w.peer.Reset()
+		w.Settle()
+		require.ErrorIs(t, s.cause, syscall.ECONNRESET)
+		require.Equal(t, 1, p.closed)
+
+		w, s, p = begin()
+		w.peer.CloseWrite()
+		w.Settle()
+		require.Zero(t, s.closed, "a half-closed peer gets its answer")
+		p.wait = false
+		w.loop.Post(w.conn.ResumeProducer)
+		w.peer.Want("00010002")
+		w.peer.WantClosed()
+		require.NoError(t, s.cause)
+	}
+}
+
 func TestProducerFails(t *testing.T) {
 	boom := errors.New("boom")
 	p := &counted{max: 2, fail: boom}

@@ -34,8 +34,8 @@ func optional[H any](c *Conn, f func(H, *Conn) error) error {
 
 func (d *driver) HandleRead(*core.Dispatcher) error {
 	c := d.conn()
-	if c.b.Lingering() {
-		c.b.Linger()
+	if c.b.Dropping() {
+		c.b.Drop()
 		return nil
 	}
 	return c.received()
@@ -81,6 +81,7 @@ func (d *driver) HandleConnect(*core.Dispatcher) error {
 func (d *driver) HandleEOF(*core.Dispatcher) error {
 	c := d.conn()
 	if c.b.Closing() {
+		c.flags |= ended
 		return nil
 	}
 	c.finishInput()
@@ -165,7 +166,7 @@ func (d *askedDriver) HandleExpt(*core.Dispatcher) error {
 // Readable asks the handler, which can hold reading back but not have more of it.
 func (d *askedDriver) Readable() bool {
 	c := d.conn()
-	return c.wantsRead() && (!d.asked || c.b.Lingering() || as[core.ReadPredicate](c.h).Readable())
+	return c.wantsRead() && (!d.asked || c.b.Dropping() || as[core.ReadPredicate](c.h).Readable())
 }
 
 // AuditInterest: the predicate is asked before each pass and not after each event.
