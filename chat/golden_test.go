@@ -236,23 +236,25 @@ func TestGoldenInputConn(t *testing.T) {
 		if v.CloseAt != nil && !v.closedByHandler() {
 			v.CloseAt = nil
 		}
-		w := sim.New(sim.Config{T: t, MaxRecv: v.RecvSize})
-		l := w.Loop(core.Options{})
-		s := &scripted{g: v}
-		sock, peer := w.Pair()
-		_, err := Attach(l, sock, func(c *Conn) Handler {
-			c.SetTerminator(v.Script[0].terminator())
-			return s
-		})
-		require.NoError(t, err)
-		for _, c := range v.Chunks {
-			peer.Say(string(c))
+		for _, untraced := range []bool{false, true} {
+			w := sim.New(sim.Config{T: t, MaxRecv: v.RecvSize, Untraced: untraced})
+			l := w.Loop(core.Options{})
+			s := &scripted{g: v}
+			sock, peer := w.Pair()
+			_, err := Attach(l, sock, func(c *Conn) Handler {
+				c.SetTerminator(v.Script[0].terminator())
+				return s
+			})
+			require.NoError(t, err)
+			for _, c := range v.Chunks {
+				peer.Say(string(c))
+				w.Settle()
+			}
+			peer.CloseWrite()
 			w.Settle()
+			require.Equal(t, v.want(), s.log.String(), "%s, untraced=%v", v.Name, untraced)
+			require.NoError(t, l.Close())
 		}
-		peer.CloseWrite()
-		w.Settle()
-		require.Equal(t, v.want(), s.log.String(), v.Name)
-		require.NoError(t, l.Close())
 	}
 }
 
