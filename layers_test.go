@@ -1,7 +1,10 @@
 package parley_test
 
 import (
+	"bytes"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -45,5 +48,31 @@ func TestDependencies(t *testing.T) {
 	allowed := map[string]bool{module: true, "golang.org/x/sys": true, "github.com/smallnest/ringbuffer": true, "": true}
 	for path := range strings.Lines(string(out)) {
 		require.True(t, allowed[strings.TrimSpace(path)], "unexpected dependency %s", path)
+	}
+}
+
+// The sizes that keep the house readable, in lines.
+func TestFileBudgets(t *testing.T) {
+	for _, x := range []struct {
+		pattern string
+		below   int
+	}{
+		{"core/loop.go", 600},
+		{"core/dispatcher.go", 400},
+		{"core/poll_*.go", 200},
+		{"protocols/*/*.go", 600},
+		{"examples/*/*.go", 300},
+	} {
+		files, err := filepath.Glob(x.pattern)
+		require.NoError(t, err)
+		require.NotEmpty(t, files, x.pattern)
+		for _, f := range files {
+			if strings.HasSuffix(f, "_test.go") {
+				continue
+			}
+			text, err := os.ReadFile(f)
+			require.NoError(t, err)
+			require.Less(t, bytes.Count(text, []byte{'\n'}), x.below, f)
+		}
 	}
 }

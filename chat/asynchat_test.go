@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -201,6 +203,41 @@ func TestC12WouldBlockFromRecv(t *testing.T) {
 	w.Until(func() bool { return len(s.log) == 2 })
 	require.Equal(t, []string{"a", "b"}, s.log)
 	require.False(t, w.conn.Closed())
+}
+
+// The golden tests read the file that -vectors names, and notice what is wrong in it.
+func TestVectorsFlag(t *testing.T) {
+	const (
+		input = `{"name":"i","script":[{"bytes":"Cg=="},{"count":2},{"none":true}],"chunks":["YQpi","Y2Q="],"recv_buffer_size":64,` +
+			`"events":[{"collect":"YQ=="},{"found":true},{"collect":"YmM="},{"found":true},{"collect":"ZA=="},{"close":true}],"leftover":""}`
+		output = `{"name":"o","connected":true,"send_sizes":[1,0,2],"ops":[{"op":"push","data":"YWJj"},{"op":"close_when_done"}],` +
+			`"expect_sent":"YWJj","expect_closed":true}`
+	)
+	for _, x := range []struct {
+		name, input, output string
+		fail                []string
+	}{
+		{"right", input, output, nil},
+		{"no input", "", output, nil},
+		{"no output", input, "", nil},
+		{"other data", strings.Replace(input, `"YmM="`, `"YmI="`, 1), output, []string{"InputScanner", "InputConn"}},
+		{"one found too many", strings.Replace(input, `{"close"`, `{"found":true},{"close"`, 1), output, []string{"InputScanner", "InputConn"}},
+		{"other leftover", strings.Replace(input, `"leftover":""`, `"leftover":"eA=="`, 1), output, []string{"InputScanner", "InputConn"}},
+		{"other output", input, strings.Replace(output, `sent":"YWJj"`, `sent":"YWJk"`, 1), []string{"OutputQueue", "OutputConn"}},
+		{"not closed", input, strings.Replace(output, `closed":true`, `closed":false`, 1), []string{"OutputQueue", "OutputConn"}},
+		{"nothing", "", "", []string{"InputScanner", "InputConn", "OutputQueue", "OutputConn"}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "vectors.json")
+			require.NoError(t, os.WriteFile(file, []byte(`{"input":[`+x.input+`],"output":[`+x.output+`]}`), 0o600))
+			out, err := exec.Command(os.Args[0], "-test.run=^TestGolden", "-vectors", file).CombinedOutput()
+			require.Equal(t, len(x.fail) > 0, err != nil, "%s", out)
+			require.Equal(t, len(x.fail), strings.Count(string(out), "--- FAIL: TestGolden"), "%s", out)
+			for _, name := range x.fail {
+				require.Contains(t, string(out), "--- FAIL: TestGolden"+name)
+			}
+		})
+	}
 }
 
 // A file goes out by sendfile on a plain socket, and by reading it through a layer.

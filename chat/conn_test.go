@@ -79,9 +79,12 @@ func converse(t *testing.T, c sim.Config, h chat.Handler, setup ...func(c *chat.
 	return converseWith(t, c, core.Options{Logger: slog.New(slog.DiscardHandler)}, h, setup...)
 }
 
+// untraced has the worlds of converse go without a trace hook.
+var untraced bool
+
 func converseWith(t *testing.T, c sim.Config, o core.Options, h chat.Handler, setup ...func(c *chat.Conn)) *world {
 	t.Helper()
-	c.T = t
+	c.T, c.Untraced = t, untraced
 	w := &world{World: sim.New(c)}
 	w.loop = w.Loop(o)
 	var s core.Socket

@@ -89,6 +89,10 @@ func (c *Conn) work() {
 		if c.flags&askFirst != 0 && len(c.in.data) > 0 {
 			c.flags &^= askFirst
 			c.check("HandleFirst", as[FirstHandler](c.h).HandleFirst(c, c.in.data[0]))
+			if noInput++; noInput > maxNoInput {
+				c.check("HandleFirst", errNoProgress)
+				noInput = 0
+			}
 			continue
 		}
 		if c.plain() {
@@ -98,6 +102,9 @@ func (c *Conn) work() {
 			}
 			if !c.runnable() {
 				break
+			}
+			if c.flags&askFirst != 0 && len(c.in.data) > 0 {
+				continue
 			}
 		}
 		before := len(c.in.data)

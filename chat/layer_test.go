@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/parley-go/parley/buffered"
 	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core"
 	"github.com/parley-go/parley/core/sim"
@@ -58,6 +59,14 @@ func TestAskFirst(t *testing.T) {
 	w.Settle()
 	require.Equal(t, "ac\re", string(h.first))
 	require.Equal(t, []string{"ab", "cd", ""}, h.log)
+
+	// Asking for ever is stopped.
+	h = &chooser{session: &session{}, f: func(c *chat.Conn, _ byte) error { c.AskFirst(); return nil }}
+	w = converse(t, sim.Config{}, h)
+	w.peer.Say("ab\r\n")
+	w.peer.WantClosed()
+	w.Advance(buffered.LingerTimeout)
+	require.Equal(t, 1, h.closed)
 }
 
 // A tap between the conversation and its socket sees everything, and changes nothing.

@@ -458,7 +458,7 @@ func (s *scanner) overlong(text []byte) int {
 	return at
 }
 
-var errNoProgress = errors.New("chat: split function makes no progress")
+var errNoProgress = errors.New("chat: no progress: tokens in a row that use up no input")
 
 // split asks the function, and checks its answer.
 func (s *scanner) split(p []byte, atEOF bool) (advance int, token []byte, err error) {

@@ -5,12 +5,15 @@ package core_test
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -19,8 +22,8 @@ import (
 )
 
 // The equivalents of CPython's test_asyncore, by its tests' ids (A1 … A31 in the order of that file). Where Parley differs
-// on purpose, the comment says so. A4 (the default map) has no equivalent but that loops are apart; A8 and A9 (log,
-// log_info) are log/slog; A11 (strerror) is syscall.Errno; A16 (a warning when an unclosed file is collected) has none.
+// on purpose, the comment says so. A4 (the default map) has no equivalent but that loops are apart; A16 (a warning when an
+// unclosed file is collected) has none.
 
 // hooks is a handler with every event of a stream channel, each of which does what the test says.
 type hooks struct {
@@ -240,6 +243,81 @@ func TestA7Repr(t *testing.T) {
 	})
 }
 
+// TestA8Log: without a Logger, what the loop has to say goes to standard error, by way of slog.Default, one line for each.
+// A child has a standard error of its own.
+func TestA8Log(t *testing.T) {
+	for _, backend := range core.Backends() {
+		t.Run(backend, func(t *testing.T) {
+			nothingLeft(t)
+			child := startChild(t, "log", []string{"BACKEND=" + backend})
+			require.NotContains(t, child.end(), "handler failed", "not to standard output")
+			var lines []string
+			for line := range strings.Lines(child.stderr.String()) {
+				if strings.Contains(line, "handler failed") {
+					lines = append(lines, line)
+				}
+			}
+			require.Len(t, lines, 1)
+			require.Contains(t, lines[0], "ERROR")
+			require.Contains(t, lines[0], io.ErrNoProgress.Error())
+		})
+	}
+}
+
+func init() {
+	children["log"] = func(t *testing.T) {
+		l, err := core.NewLoop(core.Options{Backend: os.Getenv("BACKEND")})
+		require.NoError(t, err)
+		near, far := connPair(t, "unix")
+		s, err := core.Adopt(near)
+		require.NoError(t, err)
+		_, err = core.Attach(l, s, &core.Funcs{Read: func(*core.Dispatcher) error { return io.ErrNoProgress }})
+		require.NoError(t, err)
+		_, err = far.Write([]byte("x"))
+		require.NoError(t, err)
+		require.NoError(t, l.Run(t.Context()))
+		require.NoError(t, l.Close())
+	}
+}
+
+// TestA9LogInfo: each line has a level: a handler that failed is an error, one that is slow a warning; whoever wants fewer
+// lines asks the Logger for that. Deliberately different: the connections that come and go are not logged at any level.
+func TestA9LogInfo(t *testing.T) {
+	for level, want := range map[slog.Level]string{
+		slog.LevelDebug:     "level=WARN level=ERROR",
+		slog.LevelWarn:      "level=WARN level=ERROR",
+		slog.LevelError:     "level=ERROR",
+		slog.LevelError + 1: "",
+	} {
+		t.Run(level.String(), func(t *testing.T) {
+			logs := new(logBuffer)
+			eachBackend(t, func(t *testing.T, k *kernel) {
+				logs.b.Reset()
+				s, far := k.pair("unix")
+				n := 0
+				d := k.attach(s, &core.Funcs{Read: func(d *core.Dispatcher) error {
+					if n++; n == 2 {
+						return io.ErrNoProgress
+					}
+					for start := time.Now(); time.Since(start) <= 2*time.Millisecond; { // slow, for this loop
+					}
+					return readAll(d)
+				}})
+				for i := range 2 {
+					_, err := far.Write([]byte("x"))
+					require.NoError(t, err)
+					k.until("HandleRead", func() bool { return n > i })
+				}
+				require.True(t, d.Closed())
+				require.Equal(t, want, strings.Join(regexp.MustCompile(`level=\w+`).FindAllString(logs.String(), -1), " "))
+			}, func(o *core.Options) {
+				o.Logger = slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: level}))
+				o.SlowHandler = time.Millisecond
+			})
+		})
+	}
+}
+
 // TestA10Unhandled: there are no default hooks that log a warning. A method that a handler does not have is not called,
 // its condition is not waited for, and a handler with none of them is refused.
 func TestA10Unhandled(t *testing.T) {
@@ -254,6 +332,39 @@ func TestA10Unhandled(t *testing.T) {
 		d.Requeue(core.Write | core.Urgent)
 		k.passes(2)
 		require.False(t, d.Closed())
+		require.Empty(t, k.logs.String())
+	})
+}
+
+// failing is a socket whose reads fail.
+type failing struct {
+	core.Socket
+	err error
+}
+
+func (f *failing) Recv([]byte) (int, error) { return 0, f.err }
+
+// TestA11Strerror: the cause of a failed connection is the system's error, to be told by its number, and says what the
+// system says; one with a number that nobody knows says something, too. Any of them is the end of the connection and no
+// failure of a handler, where asyncore knows six.
+func TestA11Strerror(t *testing.T) {
+	eachBackend(t, func(t *testing.T, k *kernel) {
+		for _, errno := range []syscall.Errno{
+			syscall.EPERM, syscall.ECONNRESET, syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETDOWN, syscall.EIO, 4095,
+		} {
+			s, far := k.pair("unix")
+			h := &hooks{do: map[string]func(*core.Dispatcher) error{"HandleRead": readAll}}
+			d := k.attach(&failing{s, errno}, h)
+			_, err := far.Write([]byte("x"))
+			require.NoError(t, err)
+			k.until("HandleClose", func() bool { return h.count("HandleClose") > 0 })
+			require.Equal(t, []string{"HandleRead", "HandleClose"}, h.calls)
+			require.ErrorIs(t, h.cause, errno)
+			require.ErrorIs(t, d.Cause(), errno)
+			require.NotEmpty(t, h.cause.Error())
+			require.Contains(t, h.cause.Error(), errno.Error())
+		}
+		require.Contains(t, syscall.EPERM.Error(), "not permitted")
 		require.Empty(t, k.logs.String())
 	})
 }

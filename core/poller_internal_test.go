@@ -222,3 +222,51 @@ func TestReserveIsOpenedLater(t *testing.T) {
 	require.Equal(t, 2, s.asked)
 	require.NoError(t, r.c.Close())
 }
+
+// clockWatch counts how often the loop asks for the time.
+type clockWatch struct {
+	System
+	reads int
+}
+
+func (c *clockWatch) Now() time.Time { c.reads++; return c.System.Now() }
+
+// TestClockReads: the clock is read for a pass, not for each call of a handler, although slow handlers are found.
+func TestClockReads(t *testing.T) {
+	for _, b := range backends {
+		t.Run(b.name, func(t *testing.T) {
+			clock := &clockWatch{System: operatingSystem}
+			l, err := NewLoop(Options{Backend: b.name, System: clock, SlowHandler: time.Hour})
+			require.NoError(t, err)
+			defer l.Close()
+			const channels = 50
+			calls := 0
+			var far []*sysSocket
+			for range channels {
+				s, f := sockets(t)
+				far = append(far, f)
+				d, err := Attach(l, s, &Funcs{Read: func(d *Dispatcher) error {
+					calls++
+					_, err := d.RecvShared()
+					return err
+				}})
+				require.NoError(t, err)
+				d.SetIdleTimeout(time.Hour)
+			}
+			reads := func(ready int) int {
+				for _, f := range far[:ready] {
+					_, err := f.Send([]byte("x"))
+					require.NoError(t, err)
+				}
+				before := calls
+				clock.reads = 0
+				_, err := l.Step(0)
+				require.NoError(t, err)
+				require.Equal(t, ready, calls-before)
+				return clock.reads
+			}
+			reads(1)
+			require.Equal(t, reads(1), reads(channels))
+		})
+	}
+}

@@ -619,30 +619,89 @@ func (u *urgent) HandleExpt(d *core.Dispatcher) error {
 	return err
 }
 
+// With a trace hook each call is timed; without one, passes are, and single calls only for a minute after a slow pass.
 func TestSlowHandlerIsLogged(t *testing.T) {
-	var out bytes.Buffer
-	w, l := simLoop(t, sim.Config{}, core.Options{Logger: slog.New(slog.NewTextHandler(&out, nil))})
-	slow := 200 * time.Millisecond
-	h := &logged{}
-	h.read = func(*core.Dispatcher, []byte) error { w.Busy(slow); return nil }
-	_, p := attach(t, w, l, h)
-	lines := func() int { return strings.Count(out.String(), "slow") }
-	for range 10 {
-		p.Say("x")
-		w.Settle()
+	for _, untraced := range []bool{false, true} {
+		t.Run(fmt.Sprintf("untraced=%v", untraced), func(t *testing.T) {
+			var out bytes.Buffer
+			w, l := simLoop(t, sim.Config{Untraced: untraced}, core.Options{Logger: slog.New(slog.NewTextHandler(&out, nil))})
+			slow := 200 * time.Millisecond
+			h := &logged{}
+			h.read = func(*core.Dispatcher, []byte) error { w.Busy(slow); return nil }
+			_, p := attach(t, w, l, h)
+			lines := func() int { return strings.Count(out.String(), "slow") }
+			for range 10 {
+				p.Say("x")
+				w.Settle()
+			}
+			require.Equal(t, 1, strings.Count(out.String(), "slow handler"), out.String())
+			require.Contains(t, out.String(), "handler=*core_test.logged method=HandleRead took=200ms")
+			w.Advance(2 * time.Minute)
+			p.Say("x")
+			w.Settle()
+			require.Equal(t, 2, strings.Count(out.String(), "slow handler"), "once per minute")
+			n := lines()
+			slow = 50 * time.Millisecond
+			w.Advance(2 * time.Minute)
+			p.Say("x")
+			w.Settle()
+			require.Equal(t, n, lines(), "100 ms is the default")
+
+			// Each type of handler has its own line.
+			another := &asked{logged: &logged{}, readable: true}
+			another.read = func(*core.Dispatcher, []byte) error { w.Busy(time.Second); return nil }
+			_, q := attach(t, w, l, another)
+			slow = time.Second
+			for range 3 {
+				p.Say("x")
+				w.Settle()
+				q.Say("x")
+				w.Settle()
+			}
+			require.Equal(t, 1, strings.Count(out.String(), "handler=*core_test.logged method=HandleRead took=1s"), out.String())
+			require.Equal(t, 1, strings.Count(out.String(), "handler=*core_test.asked method=HandleRead took=1s"), out.String())
+		})
 	}
-	require.Equal(t, 1, strings.Count(out.String(), "slow handler"), out.String())
-	require.Contains(t, out.String(), "handler=*core_test.logged method=HandleRead took=200ms")
-	w.Advance(2 * time.Minute)
+}
+
+// Without a trace hook the clock is not read for each call: of a slow pass with several calls the log says that it was one,
+// and for a minute from then on which handler it is that is slow.
+func TestSlowPassIsLogged(t *testing.T) {
+	var out bytes.Buffer
+	w, l := simLoop(t, sim.Config{Untraced: true}, core.Options{Logger: slog.New(slog.NewTextHandler(&out, nil))})
+	pause := 60 * time.Millisecond
+	h := &logged{read: func(*core.Dispatcher, []byte) error { w.Busy(pause); return nil }}
+	var peers []*sim.Peer
+	for range 3 {
+		_, p := attach(t, w, l, h)
+		peers = append(peers, p)
+	}
+	together := func() string {
+		out.Reset()
+		for _, p := range peers {
+			p.Say("x")
+		}
+		w.Settle()
+		return out.String()
+	}
+	require.Contains(t, together(), "slow pass")
+	require.NotContains(t, out.String(), "slow handler", "none of them was")
+	require.Empty(t, together(), "and none is now that they are timed")
+	pause = 150 * time.Millisecond
+	require.Contains(t, together(), "slow handler")
+	require.NotContains(t, out.String(), "slow pass")
+	pause = 0
+	w.Advance(3 * time.Minute)
+	together() // ends the minute
+	pause = 60 * time.Millisecond
+	require.Contains(t, together(), "slow pass", "nothing is timed any more")
+
+	w, l = simLoop(t, sim.Config{Untraced: true}, core.Options{SlowHandler: -1, Logger: slog.New(slog.NewTextHandler(&out, nil))})
+	_, p := attach(t, w, l, &logged{read: func(*core.Dispatcher, []byte) error { w.Busy(time.Hour); return nil }})
+	out.Reset()
 	p.Say("x")
 	w.Settle()
-	require.Equal(t, 2, strings.Count(out.String(), "slow handler"), "once per minute")
-	n := lines()
-	slow = 50 * time.Millisecond
-	w.Advance(2 * time.Minute)
-	p.Say("x")
-	w.Settle()
-	require.Equal(t, n, lines(), "100 ms is the default")
+	require.Empty(t, out.String(), "switched off")
 }
 
 // --- work off the loop

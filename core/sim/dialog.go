@@ -30,8 +30,8 @@ const (
 //   - one byte at a time;
 //   - in many random worlds: latency, jitter, cuts, short writes, spurious readiness, interrupts.
 //
-// In each the server must say exactly what is written, no more. A failure prints the smallest cut that fails and the
-// ladder of that run.
+// In each the server must say exactly what is written, no more, with a trace hook and without one (Config.Untraced). A
+// failure prints the smallest cut that fails and the ladder of that run.
 //
 // A transcript is a text file with one step a line:
 //
@@ -169,8 +169,20 @@ func (errDialog) Helper() {}
 
 func (errDialog) Fatalf(format string, args ...any) { panic(errDialog{fmt.Errorf(format, args...)}) }
 
-// run plays the transcript once.
-func (d *dialog) run(c Config, cuts []int) (err error) {
+// run plays the transcript with a trace hook, which gives a failure its ladder, and without.
+func (d *dialog) run(c Config, cuts []int) error {
+	if err := d.play(c, cuts); err != nil {
+		return err
+	}
+	c.Untraced = true
+	if err := d.play(c, cuts); err != nil {
+		return fmt.Errorf("without a trace hook: %w", err)
+	}
+	return nil
+}
+
+// play plays the transcript once.
+func (d *dialog) play(c Config, cuts []int) (err error) {
 	at := &step{}
 	defer func() {
 		if v := recover(); v != nil {

@@ -504,6 +504,42 @@ func TestDialogActions(t *testing.T) {
 	require.NoError(t, sim.RunDialog("C: x\nS! reset\n", abort))
 }
 
+// Without a trace hook there is no ladder, and the caller's own hook is called as ever. A dialog is run both ways: what goes
+// wrong only where nobody looks is found.
+func TestUntraced(t *testing.T) {
+	for _, untraced := range []bool{false, true} {
+		for _, own := range []bool{false, true} {
+			w := sim.New(sim.Config{T: t, Untraced: untraced})
+			events := 0
+			o := core.Options{}
+			if own {
+				o.Trace = func(*core.Event) { events++ }
+			}
+			l := w.Loop(o)
+			s, p := w.Pair()
+			c, err := chat.Attach(l, s, upper)
+			require.NoError(t, err)
+			p.Say("a\n")
+			p.Want("A\n")
+			require.Equal(t, untraced, w.Ladder() == "")
+			require.Equal(t, own || !untraced, c.Core().Tracing())
+			require.Equal(t, own, events > 0)
+		}
+	}
+	unwatched := func(l *core.Loop, s core.Socket) error {
+		_, err := chat.Attach(l, s, func(*chat.Conn) chat.Handler {
+			return chat.Lines(func(c *chat.Conn, line []byte) error {
+				if !c.Core().Tracing() {
+					return c.PushString("wrong\n")
+				}
+				return c.PushString(strings.ToUpper(string(line)) + "\n")
+			})
+		})
+		return err
+	}
+	require.ErrorContains(t, sim.RunDialog("eol: lf\nC: a\nS: A\n", unwatched), "without a trace hook: line 3: want \"A\\n\"")
+}
+
 // Long streams are cut at some places only, and still near either end.
 func TestDialogLongStream(t *testing.T) {
 	if testing.Short() {

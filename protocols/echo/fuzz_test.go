@@ -21,7 +21,7 @@ func FuzzEcho(f *testing.F) {
 		if len(input) > 10_000 {
 			return
 		}
-		config := sim.Config{T: t, Seed: seed, RandomCuts: true, Window: 1 + int(seed%100), Jitter: time.Millisecond,
+		config := sim.Config{T: t, Seed: seed, Untraced: seed%2 == 0, RandomCuts: true, Window: 1 + int(seed%100), Jitter: time.Millisecond,
 			Again: 0.2, Spurious: 0.2, Interrupt: 0.2}
 		converse(t, config, echo.Stream, input, input)
 		whole, tooLong := lines(input)

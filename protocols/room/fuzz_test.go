@@ -21,7 +21,7 @@ func FuzzSession(f *testing.F) {
 	f.Add([]byte("bob\n/join a\n/join b\n/nick x\n/msg watcher hi\n/quit\x00"), uint64(7))
 	f.Add([]byte("\xff\xfd\x06x\r\x00\xff\xfa\x1f\xff\xf0/me \x1b[31m\xe2\x80\xae\xc2\x9b1m\n"), uint64(3))
 	f.Fuzz(func(t *testing.T, said []byte, cuts uint64) {
-		whole, quit := fuzzed(t, said, sim.Config{Seed: cuts}, room.Config{FloodBurst: -1, SkipAbove: 1 << 20, DropAbove: 8 << 20})
+		whole, quit := fuzzed(t, said, sim.Config{Seed: cuts, Untraced: true}, room.Config{FloodBurst: -1, SkipAbove: 1 << 20, DropAbove: 8 << 20})
 		cut, quitToo := fuzzed(t, said, sim.Config{Seed: cuts, MaxRecv: 1 + int(cuts%100), RandomCuts: true, Again: 0.1, Spurious: 0.1},
 			room.Config{FloodBurst: -1, SkipAbove: 1 << 20, DropAbove: 8 << 20})
 		require.Equal(t, whole, cut)
