@@ -86,40 +86,22 @@ func (c *Conn) work() {
 	done := false
 	defer func() { c.worked(done) }()
 	for noInput := 0; c.runnable(); {
-		if c.flags&askFirst != 0 && len(c.in.data) > 0 {
+		before := len(c.in.data)
+		switch {
+		case c.flags&askFirst != 0 && before > 0:
 			c.flags &^= askFirst
 			c.check("HandleFirst", as[FirstHandler](c.h).HandleFirst(c, c.in.data[0]))
-			if noInput++; noInput > maxNoInput {
-				c.check("HandleFirst", errNoProgress)
-				noInput = 0
-			}
-			continue
-		}
-		if c.plain() {
-			c.whole()
-			if c.flags&askFirst != 0 {
-				continue
-			}
-			if !c.runnable() {
-				break
-			}
-			if c.flags&askFirst != 0 && len(c.in.data) > 0 {
-				continue
-			}
-		}
-		before := len(c.in.data)
-		if !c.advance() {
+		case c.plain() && c.whole():
+		case !c.advance():
 			c.in.fresh = false
-			break
+			done = true
+			return
 		}
-		if c.in != nil && len(c.in.data) == before {
-			if noInput++; noInput > maxNoInput {
-				c.check("FoundTerminator", errNoProgress)
-				c.b.CloseWhenDoneWith(errNoProgress) // whatever HandleError did: it would go on for ever
-				break
-			}
-		} else {
+		if c.in == nil || len(c.in.data) != before {
 			noInput = 0
+		} else if noInput++; noInput > maxNoInput {
+			c.check("FoundTerminator", errNoProgress)
+			c.b.CloseWhenDoneWith(errNoProgress) // whatever HandleError did: it would go on for ever
 		}
 	}
 	done = true
@@ -150,22 +132,20 @@ func (c *Conn) plain() bool {
 }
 
 // whole hands on the tokens that lie whole in what is unread, without going through the scanner's state for each. It
-// stops where anything is out of the ordinary; advance then takes over.
-func (c *Conn) whole() {
+// answers false when none is left, and true when something out of the ordinary is to be looked at first.
+func (c *Conn) whole() (interrupted bool) {
 	c.flags &^= changed | retuned
 	if h, ok := c.h.(*lines); ok && h.buf == nil && h.view == nil && c.scan.kind != kindLiteral {
 		if c.scan.kind == kindLine {
-			c.wholeLines(h, '\n', true)
-		} else {
-			c.wholeLines(h, c.scan.term.lit[0], false)
+			return c.wholeLines(h, '\n', true)
 		}
-		return
+		return c.wholeLines(h, c.scan.term.lit[0], false)
 	}
 	in, limit := c.in, c.scan.tokenLimit()
 	for {
 		i, end := c.scan.find(in.data)
 		if uint(i) > uint(limit) { // or not found
-			return
+			return false
 		}
 		if token := in.data[:i:i]; i > 0 {
 			in.data = in.data[i:]
@@ -174,7 +154,7 @@ func (c *Conn) whole() {
 				c.check("CollectIncomingData", err)
 			}
 			if c.flags&changed != 0 || c.b.Closed() || c.b.Closing() || c.in != in {
-				return
+				return true
 			}
 		}
 		in.data = in.data[end-i:]
@@ -186,14 +166,14 @@ func (c *Conn) whole() {
 			c.holdBack()
 		}
 		if c.stopped(in) {
-			return
+			return true
 		}
 	}
 }
 
 // wholeLines is whole for the handlers that Lines makes: one call for each line. What it does not do counts, see
 // BenchmarkLine.
-func (c *Conn) wholeLines(h *lines, end byte, trim bool) {
+func (c *Conn) wholeLines(h *lines, end byte, trim bool) (interrupted bool) {
 	in, limit, tracing := c.in, c.scan.tokenLimit(), c.b.Tracing()
 	for {
 		data := in.data
@@ -203,7 +183,7 @@ func (c *Conn) wholeLines(h *lines, end byte, trim bool) {
 			n--
 		}
 		if uint(n) > uint(limit) {
-			return
+			return false
 		}
 		if tracing {
 			c.traceCollect(data[:n])
@@ -217,7 +197,7 @@ func (c *Conn) wholeLines(h *lines, end byte, trim bool) {
 			c.holdBack()
 		}
 		if c.stopped(in) {
-			return
+			return true
 		}
 	}
 }
