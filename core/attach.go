@@ -88,6 +88,7 @@ func (d *Dispatcher) setHandler(h any, has handlerSet) {
 	}
 	if has.has(hasReadable | hasWritable) {
 		d.loop.asked = append(d.loop.asked, d)
+		d.loop.stale = true
 	}
 }
 

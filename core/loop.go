@@ -76,6 +76,7 @@ type Loop struct {
 	lent   lender
 	timers timerHeap
 	asked  []*Dispatcher // handlers with predicates
+	stale  bool          // these may answer otherwise than they did
 	again  []*Dispatcher // to be served without asking the poller
 
 	// One pass. All of it lives here and not in locals, because a panic unwinds the frame that works on it.
@@ -351,6 +352,7 @@ func (l *Loop) pass(timeout time.Duration) {
 	l.rerunAt, l.rerun, l.again = 0, l.again, l.rerun[:0]
 	l.takePosts()
 	l.protect((*Loop).serve)
+	l.stale = l.calls > 0 && len(l.asked) > 0
 	clear(l.rerun)
 	l.pool.yield()
 }
@@ -537,13 +539,13 @@ func (l *Loop) ask() {
 		}
 	}
 	clear(l.asked[len(kept):])
-	l.asked = kept
+	l.asked, l.stale = kept, false
 }
 
 // Next tells when the loop has something to do even if no channel becomes ready: 0 now, otherwise at its next timer; ok
 // is false if there is neither. It is for driving a loop by Step from another one.
 func (l *Loop) Next() (wait time.Duration, ok bool) {
-	if len(l.dirty) > 0 || l.open > 0 && len(l.again) > 0 || l.box.waiting.Load() || l.exit != nil ||
+	if len(l.dirty) > 0 || l.open > 0 && (l.stale || len(l.again) > 0) || l.box.waiting.Load() || l.exit != nil ||
 		l.shutdown.Load() != 0 && !l.ending {
 		return 0, true
 	}
