@@ -2,6 +2,9 @@ package parley_test
 
 import (
 	"bytes"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -73,6 +76,44 @@ func TestFileBudgets(t *testing.T) {
 			text, err := os.ReadFile(f)
 			require.NoError(t, err)
 			require.Less(t, bytes.Count(text, []byte{'\n'}), x.below, f)
+		}
+	}
+}
+
+// Each exported type has an example in its package's documentation.
+func TestExportedTypesHaveExamples(t *testing.T) {
+	unused := map[string]string{"core.SecureHandler": "nothing calls it before there is a layer that does TLS"}
+	out, err := exec.Command("go", "list", "-f", "{{.Name}} {{.Dir}}", "./core/...", "./buffered", "./chat", "./protocols/...").Output()
+	require.NoError(t, err)
+	for line := range strings.Lines(string(out)) {
+		name, dir, _ := strings.Cut(strings.TrimSpace(line), " ")
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		require.NoError(t, err)
+		types, examples := make(map[string]bool), make(map[string]bool)
+		for _, file := range files {
+			f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+			require.NoError(t, err)
+			test := strings.HasSuffix(file, "_test.go")
+			for _, d := range f.Decls {
+				switch d := d.(type) {
+				case *ast.FuncDecl:
+					if of, ok := strings.CutPrefix(d.Name.Name, "Example"); ok && test {
+						of, _, _ = strings.Cut(of, "_")
+						examples[of] = true
+					}
+				case *ast.GenDecl:
+					for _, s := range d.Specs {
+						if s, ok := s.(*ast.TypeSpec); ok && !test && s.Name.IsExported() {
+							types[s.Name.Name] = true
+						}
+					}
+				}
+			}
+		}
+		for of := range types {
+			if unused[name+"."+of] == "" && !examples[of] {
+				t.Errorf("%s.%s has no example", name, of)
+			}
 		}
 	}
 }

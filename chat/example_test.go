@@ -221,3 +221,97 @@ func ExampleDial() {
 	w.Settle()
 	// Output: hello, too
 }
+
+// greeter collects a name by itself.
+type greeter struct{ name []byte }
+
+func (g *greeter) CollectIncomingData(_ *chat.Conn, data []byte) error {
+	g.name = append(g.name, data...) // data is borrowed
+	return nil
+}
+
+func (g *greeter) FoundTerminator(c *chat.Conn) error {
+	defer func() { g.name = g.name[:0] }()
+	return c.Printf("Hello, %s!\n", g.name)
+}
+
+func ExampleHandler() {
+	talkTo(func(c *chat.Conn) chat.Handler {
+		c.SetTerminator(chat.Literal(";"))
+		return &greeter{}
+	}, "Alice;Bob;")
+	// Output:
+	// Hello, Alice!
+	// Hello, Bob!
+}
+
+// pairs reads keys and values: what is collected is taken when it is complete.
+type pairs struct {
+	chat.Buffer
+	key string
+}
+
+func (p *pairs) FoundTerminator(c *chat.Conn) error {
+	if c.Terminator() == chat.Literal("=") {
+		p.key = string(p.Take()) // the bytes are good until more is collected
+		c.SetTerminator(chat.Line)
+		return nil
+	}
+	c.SetTerminator(chat.Literal("="))
+	return c.Printf("%s is %q\n", p.key, p.Take())
+}
+
+func ExampleBuffer() {
+	talkTo(func(c *chat.Conn) chat.Handler {
+		c.SetTerminator(chat.Literal("="))
+		return &pairs{}
+	}, "color=red\nsize=5 = five\n")
+	// Output:
+	// color is "red"
+	// size is "5 = five"
+}
+
+// either is one port for two protocols: the first octet tells which one a client speaks.
+type either struct{ chat.Handler }
+
+func (e either) HandleFirst(c *chat.Conn, first byte) error {
+	if first == '{' {
+		c.SetTerminator(chat.Literal("}"))
+		return c.SetHandler(chat.Lines(func(c *chat.Conn, p []byte) error { return c.Printf("object %q\n", p[1:]) }))
+	}
+	return c.SetHandler(e.Handler)
+}
+
+func ExampleFirstHandler() {
+	newHandler := func(c *chat.Conn) chat.Handler {
+		c.SetTerminator(chat.Line)
+		return either{chat.Lines(func(c *chat.Conn, line []byte) error { return c.Printf("line %q\n", line) })}
+	}
+	talkTo(newHandler, "{a}")
+	talkTo(newHandler, "a\n")
+	// Output:
+	// object "a"
+	// line "a"
+}
+
+func ExampleTalker() {
+	talkTo(func(c *chat.Conn) chat.Handler {
+		return chat.Talk(func(t *chat.Talker) error {
+			t.Printf("how many bytes? ")
+			line, err := t.ReadLine() // other conversations go on meanwhile
+			if err != nil {
+				return err
+			}
+			n := len(line)
+			body, err := t.ReadN(n)
+			if err != nil {
+				return err
+			}
+			if err := t.Sleep(time.Second); err != nil {
+				return err
+			}
+			return t.Printf("%q\n", body) // the connection closes when the body returns
+		})
+	}, "xxx\nabcdef")
+	// Output: how many bytes? "abc"
+}

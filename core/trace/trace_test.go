@@ -105,3 +105,23 @@ func ExampleRecorder() {
 	//      5ms p3   ch1   <-- 10   "250 NOOP\r\n"
 	//     15ms p4   ch1   == close == EOF
 }
+
+// What is kept can be looked at, not only printed.
+func ExampleRecord() {
+	rec := trace.NewRecorder(100)
+	w := sim.New(sim.Config{})
+	sock, client := w.Pair()
+	chat.Attach(w.Loop(core.Options{Trace: rec.Record}), sock, func(*chat.Conn) chat.Handler {
+		return chat.Lines(func(c *chat.Conn, line []byte) error { return c.Push(line) })
+	})
+	client.Say("one\ntwo\n")
+	w.Settle()
+	for _, r := range rec.Records() {
+		if r.Kind == core.TraceRecv || r.Kind == core.TraceSend {
+			fmt.Printf("%v %d %q\n", r.Kind, r.N, r.Data)
+		}
+	}
+	// Output:
+	// recv 8 "one\ntwo\n"
+	// send 6 "onetwo"
+}

@@ -210,3 +210,25 @@ func ExampleClient() {
 	// -- Goodbye!
 	// <nil>
 }
+
+// An outlet that is not a terminal shows each kind of message in its own way.
+func ExampleKind() {
+	for _, m := range []room.Message{
+		{Kind: room.Said, From: "alice", Text: "hello"},
+		{Kind: room.Joined, From: "bob"},
+		{Kind: room.Renamed, From: "bob", Text: "rob"},
+	} {
+		switch m.Kind {
+		case room.Said:
+			fmt.Printf("<p><b>%s</b> %s</p>\n", m.From, m.Text)
+		case room.Joined, room.Left:
+			fmt.Println("<hr>")
+		case room.Renamed:
+			fmt.Printf("<p>%s is now %s</p>\n", m.From, m.Text)
+		}
+	}
+	// Output:
+	// <p><b>alice</b> hello</p>
+	// <hr>
+	// <p>bob is now rob</p>
+}
