@@ -339,6 +339,18 @@ func TestTooLongIsLogged(t *testing.T) {
 	w.peer.Say("a line without end")
 	w.Advance(buffered.LingerTimeout)
 	require.Contains(t, out.String(), "token too long")
+
+	out.Reset()
+	w = converseWith(t, sim.Config{Window: 10}, core.Options{Logger: slog.New(slog.NewTextHandler(&out, nil))},
+		chat.Lines(func(c *chat.Conn, _ []byte) error {
+			for c.PushString(strings.Repeat("x", 1<<20)) == nil {
+			}
+			return nil
+		}))
+	w.peer.Stall(true)
+	w.peer.Say("go\r\n")
+	w.Settle()
+	require.Contains(t, out.String(), core.ErrOverflow.Error())
 }
 
 func TestSkipToken(t *testing.T) {

@@ -420,8 +420,10 @@ func TestClosedLoop(t *testing.T) {
 	w, l := simLoop(t, sim.Config{}, core.Options{})
 	h := &logged{}
 	attach(t, w, l, h)
+	l.AfterFunc(time.Hour, func() { t.Error("a timer of a closed loop") })
 	require.NoError(t, l.Close())
 	require.NoError(t, l.Close())
+	require.Zero(t, l.Stats().Timers)
 	require.Equal(t, []string{"close parley: closed"}, h.log)
 	require.ErrorIs(t, l.Run(context.Background()), core.ErrClosed)
 	_, err := l.Step(0)
