@@ -840,6 +840,21 @@ func TestLevels(t *testing.T) {
 	require.Equal(t, []string{"a", "b", "c", "high", "low 0", "d"}, s.log)
 }
 
+// Output that is not an answer holds the peer back, too: a Post's, a timer's, a producer's.
+func TestHighMarkOfOtherOutput(t *testing.T) {
+	s := &session{}
+	w := converse(t, sim.Config{Window: 100}, s)
+	w.peer.Stall(true)
+	w.loop.Post(func() { w.conn.PushString(strings.Repeat("x", buffered.DefaultMarks.High+200)) })
+	w.Settle()
+	w.peer.Say("a\r\n")
+	w.Settle()
+	require.Empty(t, s.log)
+	w.peer.Stall(false)
+	w.Settle()
+	require.Equal(t, []string{"a"}, s.log)
+}
+
 func TestOverflowCloses(t *testing.T) {
 	s := &session{}
 	var errs []error

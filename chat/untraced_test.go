@@ -48,6 +48,7 @@ func TestUntraced(t *testing.T) {
 		TestPanicInHandleError,
 		TestBackPressure,
 		TestLevels,
+		TestHighMarkOfOtherOutput,
 		TestOverflowCloses,
 		TestProducerOrderAndLaziness,
 		TestProducerWaits,

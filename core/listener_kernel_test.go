@@ -792,12 +792,16 @@ func TestKernelDefaultLimit(t *testing.T) {
 		require.NoError(t, say(c, "hello"), "client %d", i)
 	}
 	for _, c := range cs[28:] {
+		_, err := c.Write([]byte("x")) // whoever is in gets an echo
+		require.NoError(t, err)
 		require.NoError(t, c.SetReadDeadline(time.Now().Add(window)))
-		_, err := c.Read(make([]byte, 1))
+		_, err = c.Read(make([]byte, 1))
 		require.True(t, os.IsTimeout(err), "it should wait: %v", err)
 	}
 	require.NoError(t, cs[0].Close())
 	require.NoError(t, cs[28].SetReadDeadline(time.Now().Add(patience)))
+	_, err = cs[28].Read(make([]byte, 1))
+	require.NoError(t, err)
 	require.NoError(t, say(cs[28], "in"))
 	require.Equal(t, 0, number(t, child.end(), "refused"))
 }
