@@ -153,6 +153,26 @@ func TestSendFails(t *testing.T) {
 	require.Equal(t, []string{"read go", "close " + syscall.EPIPE.Error()}, h.log)
 }
 
+// A CloseWhenDone that is taken back leaves the write timeout as it was.
+func TestDiscardPutsTheWriteTimeoutBack(t *testing.T) {
+	w, _, d, p := attach(t, sim.Config{Window: 100}, &handler{})
+	d.SetWriteTimeout(time.Hour)
+	p.Stall(true)
+	_, err := d.Send(make([]byte, 1000))
+	require.NoError(t, err)
+	d.CloseWhenDone()
+	w.Settle()
+	require.Equal(t, buffered.DefaultCloseTimeout, d.WriteTimeout())
+	d.DiscardBuffers()
+	require.Equal(t, time.Hour, d.WriteTimeout())
+	_, err = d.Send(make([]byte, 1000))
+	require.NoError(t, err)
+	w.Advance(time.Hour - time.Second)
+	require.False(t, d.Closed())
+	w.Advance(2 * time.Second)
+	require.ErrorIs(t, d.Cause(), core.ErrTimeout)
+}
+
 func TestOverflow(t *testing.T) {
 	h := &handler{}
 	var errs []error

@@ -374,6 +374,18 @@ func TestTooLongIsLogged(t *testing.T) {
 	w.peer.Say("a line without end")
 	w.Advance(buffered.LingerTimeout)
 	require.Contains(t, out.String(), "token too long")
+
+	out.Reset()
+	w = converseWith(t, sim.Config{Window: 10}, core.Options{Logger: slog.New(slog.NewTextHandler(&out, nil))},
+		chat.Lines(func(c *chat.Conn, _ []byte) error {
+			for c.PushString(strings.Repeat("x", 1<<20)) == nil {
+			}
+			return nil
+		}))
+	w.peer.Stall(true)
+	w.peer.Say("go\r\n")
+	w.Settle()
+	require.Contains(t, out.String(), core.ErrOverflow.Error())
 }
 
 func TestSkipToken(t *testing.T) {
@@ -861,6 +873,21 @@ func TestLevels(t *testing.T) {
 	w.peer.Take(500)
 	w.Settle()
 	require.Equal(t, []string{"a", "b", "c", "high", "low 0", "d"}, s.log)
+}
+
+// Output that is not an answer holds the peer back, too: a Post's, a timer's, a producer's.
+func TestHighMarkOfOtherOutput(t *testing.T) {
+	s := &session{}
+	w := converse(t, sim.Config{Window: 100}, s)
+	w.peer.Stall(true)
+	w.loop.Post(func() { w.conn.PushString(strings.Repeat("x", buffered.DefaultMarks.High+200)) })
+	w.Settle()
+	w.peer.Say("a\r\n")
+	w.Settle()
+	require.Empty(t, s.log)
+	w.peer.Stall(false)
+	w.Settle()
+	require.Equal(t, []string{"a"}, s.log)
 }
 
 func TestOverflowCloses(t *testing.T) {

@@ -403,6 +403,39 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// What a handler changes at a token holds for the next one, which lies in the same read: limit and handler.
+func TestChangesBetweenLines(t *testing.T) {
+	var log []string
+	add := func(who string) func(*chat.Conn, []byte) error {
+		return func(c *chat.Conn, line []byte) error {
+			log = append(log, who+" "+string(line))
+			return nil
+		}
+	}
+	second := chat.Lines(add("second"))
+	first := chat.Lines(func(c *chat.Conn, line []byte) error {
+		if string(line) == "switch" {
+			return c.SetHandler(second)
+		}
+		return add("first")(c, line)
+	})
+	w := converse(t, sim.Config{}, first, terminator(chat.Line))
+	w.peer.Say("a\nswitch\nb\nc\n")
+	w.Settle()
+	require.Equal(t, []string{"first a", "second b", "second c"}, log)
+
+	log = nil
+	w = converse(t, sim.Config{}, chat.Lines(func(c *chat.Conn, line []byte) error {
+		c.SetLimit(len(line))
+		return add("line")(c, line)
+	}), terminator(chat.Line))
+	w.peer.Say("long\nabc\nfour\nabc\n")
+	w.peer.WantClosed()
+	w.Advance(buffered.LingerTimeout)
+	require.Equal(t, []string{"line long", "line abc"}, log)
+	require.ErrorIs(t, w.conn.Core().Cause(), core.ErrTooLong)
+}
+
 // Of finds conversations among the channels of a loop.
 func TestOf(t *testing.T) {
 	w := converse(t, sim.Config{}, &session{})

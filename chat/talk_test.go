@@ -252,6 +252,19 @@ func TestTalkTooLong(t *testing.T) {
 	w.peer.Say("text")
 	w.peer.CloseWrite()
 	w.peer.WantClosed()
+
+	// The limit is that of a whole block, too.
+	w = converse(t, sim.Config{}, chat.Talk(func(t *chat.Talker) error {
+		t.SetLimit(10)
+		for range 3 {
+			p, err := t.ReadDot()
+			t.Printf("<%q %v>", p, err)
+		}
+		return nil
+	}))
+	w.peer.Say("a\r\nb\r\n.\r\na\r\nb\r\nc\r\nd\r\n.\r\n..\r\n.\r\n")
+	w.peer.Want(`<"a\r\nb\r\n" <nil>><"" parley: token too long><".\r\n" <nil>>`)
+	w.peer.WantClosed()
 }
 
 // Writing waits while the peer does not take it.
@@ -322,6 +335,77 @@ func TestTalkThenHandler(t *testing.T) {
 	w.peer.CloseWrite()
 	w.peer.WantClosed()
 	require.Equal(t, 1, s.closed)
+}
+
+// A handler can hand the conversation over to a Talk, with what was pipelined.
+func TestHandlerThenTalk(t *testing.T) {
+	noCoroutineLeft(t)
+	s := &session{}
+	s.found = func(c *chat.Conn, token string) error {
+		if token != "talk" {
+			return c.Printf("<%s>", token)
+		}
+		return c.SetHandler(chat.Talk(func(t *chat.Talker) error {
+			for {
+				line, err := t.ReadLine()
+				if err != nil {
+					return err
+				}
+				t.Printf("[%s]", line)
+			}
+		}))
+	}
+	w := converse(t, sim.Config{}, s)
+	w.peer.Say("a\r\ntalk\r\nb\nc\n")
+	w.peer.Want("<a>[b][c]")
+	w.peer.CloseWrite()
+	w.peer.WantClosed()
+	require.Equal(t, []string{"a", "talk"}, s.log)
+}
+
+// A body that is busy is not idle: the idle timeout ends reading alone.
+func TestTalkIsNotIdleWhileItWorks(t *testing.T) {
+	noCoroutineLeft(t)
+	var errs []error
+	w := converse(t, sim.Config{Work: 24 * time.Hour, Seed: 1, Patience: 100 * time.Hour}, chat.Talk(func(t *chat.Talker) error {
+		errs = append(errs, t.Sleep(time.Hour))
+		errs = append(errs, t.Await(func(context.Context) error { return nil }))
+		_, err := t.ReadLine()
+		errs = append(errs, err)
+		line, err := t.ReadLine() // it may go on
+		return errors.Join(err, t.Printf("%s", line))
+	}), func(c *chat.Conn) { c.SetIdleTimeout(time.Minute) })
+	w.Until(func() bool { return len(errs) == 3 })
+	require.Equal(t, []error{nil, nil, core.ErrTimeout}, errs)
+	w.peer.Say("still here\n")
+	w.peer.Want("still here")
+	w.peer.WantClosed()
+}
+
+// A shutdown does not interrupt a body that writes: what it has to say still goes out, and the next read ends it.
+func TestTalkShutdownWhileItWrites(t *testing.T) {
+	noCoroutineLeft(t)
+	var errs []error
+	w := converse(t, sim.Config{Window: 1000}, chat.Talk(func(t *chat.Talker) error {
+		for range 200 {
+			if err := t.Printf("%s", strings.Repeat("x", 1000)); err != nil {
+				errs = append(errs, err)
+				return err
+			}
+		}
+		_, err := t.ReadLine()
+		errs = append(errs, err)
+		return err
+	}))
+	w.peer.Stall(true)
+	w.Settle()
+	w.loop.Shutdown(time.Hour)
+	w.Advance(time.Second)
+	require.Empty(t, errs)
+	w.peer.Stall(false)
+	w.peer.Want(strings.Repeat("x", 200_000))
+	w.peer.WantClosed()
+	require.Equal(t, []error{core.ErrShutdown}, errs)
 }
 
 // A Talk on a dialled connection begins when the connection is there.

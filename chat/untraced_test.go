@@ -48,6 +48,7 @@ func TestUntraced(t *testing.T) {
 		TestPanicInHandleError,
 		TestBackPressure,
 		TestLevels,
+		TestHighMarkOfOtherOutput,
 		TestOverflowCloses,
 		TestProducerOrderAndLaziness,
 		TestProducerWaits,
@@ -71,6 +72,7 @@ func TestUntraced(t *testing.T) {
 		TestSetHandlerErrors,
 		TestBufferLimit,
 		TestLines,
+		TestChangesBetweenLines,
 		TestOf,
 		TestTalkReadsTopToBottom,
 		TestTalkSleepAndAwait,
@@ -80,6 +82,8 @@ func TestUntraced(t *testing.T) {
 		TestTalkPanics,
 		TestTalkThatNeverEnds,
 		TestTalkThenHandler,
+		TestHandlerThenTalk,
+		TestTalkShutdownWhileItWrites,
 	} {
 		name := runtime.FuncForPC(reflect.ValueOf(test).Pointer()).Name()
 		t.Run(name[strings.LastIndexByte(name, '.')+1:], test)

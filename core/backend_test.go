@@ -826,6 +826,24 @@ func TestKernelOrder(t *testing.T) {
 	})
 }
 
+// TestKernelReadSettlesBeforeWrite: when reading finds the end, the channel is closed before its turn to write comes, which
+// was ready in the same wait.
+func TestKernelReadSettlesBeforeWrite(t *testing.T) {
+	eachBackend(t, func(t *testing.T, k *kernel) {
+		s, far := k.pair("unix")
+		require.NoError(t, far.Close())
+		var calls []string
+		d := k.attach(s, &core.Funcs{
+			Read:  func(d *core.Dispatcher) error { calls = append(calls, "read"); return readAll(d) },
+			Write: func(*core.Dispatcher) error { calls = append(calls, "write"); return nil },
+			Close: func(*core.Dispatcher, error) { calls = append(calls, "close") },
+		})
+		d.WantWrite(true)
+		k.passes(2)
+		require.Equal(t, []string{"read", "close"}, calls)
+	})
+}
+
 // TestKernelAddedDuringPass: a channel that is attached during a pass gets its first event in a later one, also from the same
 // handler; one that is closed meanwhile gets none.
 func TestKernelAddedDuringPass(t *testing.T) {

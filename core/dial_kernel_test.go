@@ -189,6 +189,9 @@ func TestKernelDialTimeout(t *testing.T) {
 		require.NoError(t, err)
 		k.passes(2)
 		require.True(t, d.Connecting())
+		d.Requeue(core.Write) // readiness that does not hold
+		k.passes(2)
+		require.True(t, d.Connecting(), "no pending error does not mean that there is a peer")
 		_, err = d.Recv(make([]byte, 1))
 		require.ErrorIs(t, err, core.ErrWouldBlock)
 		_, _, err = d.Detach()

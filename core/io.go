@@ -71,7 +71,7 @@ func (d *Dispatcher) received(p []byte) {
 	l := d.loop
 	l.stats.BytesIn += uint64(len(p))
 	if d.ext != nil {
-		d.ext.active = l.now
+		d.ext.active = l.lately()
 	}
 	if l.opts.Trace != nil {
 		l.trace(Event{Kind: TraceRecv, Chan: d, N: len(p), Data: p})
@@ -152,7 +152,8 @@ func (d *Dispatcher) sent(p []byte, n int) {
 	l := d.loop
 	l.stats.BytesOut += uint64(n)
 	if d.ext != nil {
-		d.ext.active, d.ext.progress = l.now, l.now
+		now := l.lately()
+		d.ext.active, d.ext.progress = now, now
 	}
 	if l.opts.Trace != nil {
 		l.trace(Event{Kind: TraceSend, Chan: d, N: n, Data: p})

@@ -474,6 +474,63 @@ func TestKernelListenerLosesDescriptor(t *testing.T) {
 	})
 }
 
+// refusing is a listening socket whose Accept fails, for as long as there are errors.
+type refusing struct {
+	core.Socket
+	errs []error
+}
+
+func (r *refusing) Accept() (core.Socket, error) {
+	if len(r.errs) > 0 {
+		err := r.errs[0]
+		r.errs = r.errs[1:]
+		return nil, err
+	}
+	return r.Socket.Accept()
+}
+
+// TestKernelAcceptFails: the errors of one connection cost that connection: the next one is taken in the same pass, and
+// nobody hears of it. Any other error makes the listener pause and say so; it stays.
+func TestKernelAcceptFails(t *testing.T) {
+	eachBackend(t, func(t *testing.T, k *kernel) {
+		open := func(errs ...error) (*core.Listener, *int) {
+			nl, err := net.Listen("tcp4", "127.0.0.1:0")
+			require.NoError(t, err)
+			s, err := core.AdoptListener(nl)
+			require.NoError(t, err)
+			n := 0
+			ln, err := new(core.ListenConfig).ListenSocket(k.loop, &refusing{s, errs}, &core.Funcs{
+				Accepted: func(_ *core.Listener, s core.Socket) error { n++; return s.Close() },
+			})
+			require.NoError(t, err)
+			c, err := connectTo(ln.Addr())
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = c.Close() })
+			return ln, &n
+		}
+		ln, n := open(syscall.ECONNABORTED, syscall.EPROTO, syscall.ENETDOWN, syscall.EHOSTUNREACH, syscall.ENETUNREACH,
+			syscall.ETIMEDOUT, syscall.ECONNRESET, syscall.EPERM, syscall.EOPNOTSUPP)
+		k.passes(1)
+		require.Equal(t, 1, *n)
+		require.False(t, ln.Core().Closed())
+		require.Empty(t, k.logs.String())
+
+		for _, err := range []error{syscall.ENOBUFS, syscall.ENOMEM, syscall.EIO} {
+			k.logs.b.Reset()
+			ln, n = open(err)
+			k.passes(1)
+			require.Zero(t, ln.Core().Interest(), "it pauses")
+			require.False(t, ln.Core().Closed())
+			require.Contains(t, k.logs.String(), err.Error())
+			k.until("it is at work again", func() bool { return ln.Core().Interest() == core.Read })
+			c, err := connectTo(ln.Addr())
+			require.NoError(t, err)
+			defer c.Close()
+			k.until("a connection", func() bool { return *n > 0 })
+		}
+	})
+}
+
 // TestKernelThousandResets: a thousand clients connect and reset at once, many at a time. The listener and the loop go on, every
 // channel that was made ends, once, and the next client is served.
 func TestKernelThousandResets(t *testing.T) {
@@ -715,12 +772,16 @@ func TestKernelDefaultLimit(t *testing.T) {
 		require.NoError(t, say(c, "hello"), "client %d", i)
 	}
 	for _, c := range cs[28:] {
+		_, err := c.Write([]byte("x")) // whoever is in gets an echo
+		require.NoError(t, err)
 		require.NoError(t, c.SetReadDeadline(time.Now().Add(window)))
-		_, err := c.Read(make([]byte, 1))
+		_, err = c.Read(make([]byte, 1))
 		require.True(t, os.IsTimeout(err), "it should wait: %v", err)
 	}
 	require.NoError(t, cs[0].Close())
 	require.NoError(t, cs[28].SetReadDeadline(time.Now().Add(patience)))
+	_, err = cs[28].Read(make([]byte, 1))
+	require.NoError(t, err)
 	require.NoError(t, say(cs[28], "in"))
 	require.Equal(t, 0, number(t, child.end(), "refused"))
 }

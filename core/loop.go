@@ -220,8 +220,10 @@ func (l *Loop) begin() error {
 	}
 	if err != nil {
 		l.running.Store(false)
+		return err
 	}
-	return err
+	l.now = l.clock() // there may have been a long time between two runs
+	return nil
 }
 
 // done tells whether nothing is left that could ever make an event.
@@ -327,6 +329,14 @@ func (l *Loop) clock() int64 {
 		return int64(time.Since(l.epoch)) // monotonic alone: half the price of time.Now
 	}
 	return int64(l.sys.Now().Sub(l.epoch))
+}
+
+// lately is the time of the pass that is under way, which costs nothing; between two it is the time.
+func (l *Loop) lately() int64 {
+	if !l.busy {
+		l.now = l.clock()
+	}
+	return l.now
 }
 
 // pass is one turn of the loop: ask, wait, serve.

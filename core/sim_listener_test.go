@@ -92,15 +92,18 @@ func TestFailureAfterAttachClosesTheChannel(t *testing.T) {
 func TestAcceptBudget(t *testing.T) {
 	w, l := simLoop(t, sim.Config{}, core.Options{})
 	h := &server{}
-	_, err := core.Listen(l, "tcp", "server:1", h)
+	ln, err := core.Listen(l, "tcp", "server:1", h)
 	require.NoError(t, err)
 	for range 200 {
 		w.Dial("tcp", "server:1")
 	}
-	for w.Until(func() bool { return len(h.conns) > 0 }); len(h.conns) < 200; {
+	ln.Core().WantRead(false)
+	w.Settle() // all of them wait
+	ln.Core().WantRead(true)
+	for len(h.conns) < 200 {
 		before := len(h.conns)
 		l.Step(0)
-		require.LessOrEqual(t, len(h.conns)-before, core.AcceptBudget)
+		require.Equal(t, min(core.AcceptBudget, 200-before), len(h.conns)-before)
 	}
 	require.EqualValues(t, 200, l.Stats().Accepted)
 }
@@ -220,7 +223,12 @@ func TestListenerSurvivesEMFILE(t *testing.T) {
 
 	// After a success the pause is short again, and another episode is logged when it is a minute later.
 	w.Advance(2 * time.Minute)
-	w.Dial("tcp", "server:1").WantClosed()
+	begin = w.Now()
+	for range 3 {
+		w.Dial("tcp", "server:1")
+	}
+	w.Until(func() bool { return l.Stats().Refused == 16 })
+	require.Equal(t, 15*time.Millisecond, w.Now().Sub(begin), "5 and 10 ms between the three")
 	require.Equal(t, 2, strings.Count(out.String(), "cannot accept"))
 }
 
@@ -339,17 +347,19 @@ func TestUnixDatagrams(t *testing.T) {
 func TestDatagramBudget(t *testing.T) {
 	w, l := simLoop(t, sim.Config{}, core.Options{})
 	h := &packets{}
-	_, err := core.ListenPacket(l, "udp", "server:7", h)
+	d, err := core.ListenPacket(l, "udp", "server:7", h)
 	require.NoError(t, err)
+	d.WantRead(false)
 	c := w.ListenPacket("udp", "client:1000")
 	for range 200 {
 		c.Send("x", "server:7")
 	}
-	w.Until(func() bool { return len(h.log) > 0 })
+	w.Settle() // all of them wait
+	d.WantRead(true)
 	for len(h.log) < 200 {
 		before := len(h.log)
-		w.Until(func() bool { return len(h.log) > before })
-		require.LessOrEqual(t, len(h.log)-before, core.AcceptBudget)
+		l.Step(0)
+		require.Equal(t, min(core.AcceptBudget, 200-before), len(h.log)-before)
 	}
 }
 

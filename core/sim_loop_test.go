@@ -157,6 +157,42 @@ func TestA1ExitNow(t *testing.T) {
 	require.True(t, ran)
 }
 
+// What an exit left unserved, and no poller would report again, comes in the next Run: channels that were queued, timers,
+// posts.
+func TestExitLeavesNothingOut(t *testing.T) {
+	w, l := simLoop(t, sim.Config{}, core.Options{})
+	served := 0
+	h := &core.Funcs{Read: func(*core.Dispatcher) error {
+		if served++; served == 2 {
+			return core.ExitNow
+		}
+		return nil // there is no input: it was the queue's doing
+	}}
+	for range 5 {
+		d, _ := attach(t, w, l, h)
+		d.Requeue(core.Read)
+	}
+	posted, fired := 0, 0
+	l.Post(func() { posted++ })
+	l.AfterFunc(0, func() { fired++ })
+	require.ErrorIs(t, l.Run(context.Background()), core.ExitNow)
+	require.Equal(t, []int{2, 0, 0}, []int{served, posted, fired})
+	w.Settle()
+	require.Equal(t, []int{5, 1, 1}, []int{served, posted, fired})
+}
+
+// What a post opens when the context of Run is done already is closed with the rest.
+func TestCancelledRunClosesWhatAPostOpens(t *testing.T) {
+	w, l := simLoop(t, sim.Config{}, core.Options{})
+	h := &logged{}
+	l.Post(func() { attach(t, w, l, h) })
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(io.ErrNoProgress)
+	require.ErrorIs(t, l.Run(ctx), io.ErrNoProgress)
+	require.Equal(t, []string{"close " + io.ErrNoProgress.Error()}, h.log)
+	require.Zero(t, l.Stats().Channels)
+}
+
 // Step counts passes, as asyncore.loop(count=…) does, and does not wait when nothing is registered.
 func TestStep(t *testing.T) {
 	w, l := simLoop(t, sim.Config{}, core.Options{})
@@ -216,6 +252,50 @@ func TestTimers(t *testing.T) {
 	require.False(t, one.Reset(time.Second), "it was not pending")
 	require.NoError(t, l.Run(context.Background()))
 	require.Equal(t, "5s one", log[4])
+}
+
+// flusher sends something at the end of an event.
+type flusher struct{ *logged }
+
+func (flusher) HandleFlush(d *core.Dispatcher) error {
+	_, err := d.Send([]byte("z"))
+	return err
+}
+
+// What is sent puts the idle timeout off, as what is received does, also from outside of an event, when the last pass is
+// long ago; what the peer does not take does not.
+func TestIdleTimeoutHearsBothWays(t *testing.T) {
+	w, l := simLoop(t, sim.Config{Window: 100}, core.Options{})
+	d, p := attach(t, w, l, flusher{&logged{}})
+	d.SetIdleTimeout(time.Minute)
+	for i := range 20 {
+		w.Advance(50 * time.Second)
+		if i%2 == 0 {
+			p.Say("x")
+		} else {
+			_, err := d.Send([]byte("y"))
+			require.NoError(t, err)
+		}
+	}
+	for range 10 {
+		w.Advance(50 * time.Second)
+		_, err := d.Send([]byte("y"))
+		require.NoError(t, err)
+	}
+	for range 10 {
+		w.Advance(50 * time.Second)
+		d.RequestFlush()
+	}
+	require.False(t, d.Closed())
+	w.Settle()
+	p.Stall(true)
+	_, err := d.Send(make([]byte, 200))
+	require.NoError(t, err)
+	w.Advance(50 * time.Second)
+	_, err = d.Send([]byte("y"))
+	require.ErrorIs(t, err, core.ErrWouldBlock)
+	w.Advance(20 * time.Second)
+	require.Equal(t, core.ErrTimeout, d.Cause())
 }
 
 func TestTimersInOrder(t *testing.T) {
@@ -340,8 +420,10 @@ func TestClosedLoop(t *testing.T) {
 	w, l := simLoop(t, sim.Config{}, core.Options{})
 	h := &logged{}
 	attach(t, w, l, h)
+	l.AfterFunc(time.Hour, func() { t.Error("a timer of a closed loop") })
 	require.NoError(t, l.Close())
 	require.NoError(t, l.Close())
+	require.Zero(t, l.Stats().Timers)
 	require.Equal(t, []string{"close parley: closed"}, h.log)
 	require.ErrorIs(t, l.Run(context.Background()), core.ErrClosed)
 	_, err := l.Step(0)
@@ -838,6 +920,22 @@ func TestDialLeavesTimeForTheNextAddress(t *testing.T) {
 	require.True(t, connected)
 	require.Less(t, w.Elapsed(), core.DefaultConnectTimeout)
 	ln.Accept().WantClosed()
+}
+
+// A negative timeout is none: only the peer, or Close, ends the wait.
+func TestDialWithoutTimeout(t *testing.T) {
+	w, l := simLoop(t, sim.Config{}, core.Options{})
+	w.Host("both.example", "192.0.2.66", "192.0.2.1")
+	w.BlackHole("192.0.2.66")
+	h := &logged{}
+	d := new(core.Dispatcher)
+	require.NoError(t, (&core.Dialer{Timeout: -1}).Attach(d, l, "tcp", "both.example:80", h))
+	w.Advance(24 * time.Hour)
+	require.True(t, d.Connecting())
+	require.Zero(t, l.Stats().Timers)
+	require.NoError(t, d.Close())
+	w.Settle()
+	require.Equal(t, []string{"close <nil>"}, h.log)
 }
 
 func TestDialCancelled(t *testing.T) {

@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"testing"
@@ -200,6 +201,91 @@ func TestTraceEvents(t *testing.T) {
 	require.Equal(t, "HandleClose", kinds[core.TraceCall].Name)
 	require.NotZero(t, kinds[core.TraceRecv].Pass)
 	require.NotZero(t, kinds[core.TraceCall].Time)
+}
+
+// What the hook is told of a small life, event by event: what each kind fills in is what its comment says.
+func TestTraceIsExact(t *testing.T) {
+	var got []string
+	w, l := simLoop(t, sim.Config{Latency: 5 * time.Millisecond}, core.Options{Trace: func(e *core.Event) {
+		line := fmt.Sprintf("%v %v", e.Time.Sub(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)), e.Kind)
+		if e.Chan != nil {
+			line += fmt.Sprintf(" ch%d", e.Chan.ID())
+		}
+		for _, part := range []struct {
+			form  string
+			value any
+			shown bool
+		}{
+			{"%s", e.Name, e.Name != ""}, {"n=%d", e.N, e.N != 0}, {"%q", e.Data, e.Data != nil}, {"want=%v", e.Want, e.Want != 0},
+			{"got=%v", e.Got, e.Got != 0}, {"dur=%v", e.Dur, e.Dur != 0}, {"err=%v", e.Err, e.Err != nil},
+		} {
+			if part.shown {
+				line += " " + fmt.Sprintf(part.form, part.value)
+			}
+		}
+		got = append(got, line)
+	}})
+	ln := w.Listen("tcp", "server:1")
+	d, err := core.Dial(l, "tcp", "192.0.2.1:1", &core.Funcs{
+		Connect: func(d *core.Dispatcher) error { w.Busy(time.Millisecond); return nil },
+		Read: func(d *core.Dispatcher) error {
+			p, err := d.RecvShared()
+			if err != nil {
+				return err
+			}
+			_, err = d.Send(p)
+			d.WantWrite(true)
+			return err
+		},
+		Write: func(d *core.Dispatcher) error { d.WantWrite(false); return nil },
+	})
+	require.NoError(t, err)
+	p := ln.Accept()
+	p.Say("ping")
+	p.Want("ping")
+	d.AfterFunc(time.Second, func() { w.Busy(time.Second) })
+	l.AfterFunc(time.Minute, func() { l.Post(func() {}) })
+	w.Advance(2 * time.Minute)
+	p.CloseWrite()
+	p.WantClosed()
+	require.Equal(t, []string{
+		"0s interest ch1 want=W",
+		"10ms pass",
+		"10ms wait sim n=1",
+		"10ms ready ch1 want=W got=W",
+		"10ms open ch1 ch1 *core.Funcs 192.0.2.1:1",
+		"11ms call ch1 HandleConnect dur=1ms",
+		"11ms interest ch1 want=R got=W",
+		"11ms pass",
+		"11ms wait sim n=1",
+		"11ms ready ch1 want=R got=R",
+		`11ms recv ch1 n=4 "ping"`,
+		`11ms send ch1 n=4 "ping"`,
+		"11ms call ch1 HandleRead",
+		"11ms interest ch1 want=RW got=R",
+		"11ms pass",
+		"11ms wait sim n=1",
+		"11ms ready ch1 want=RW got=W",
+		"11ms call ch1 HandleWrite",
+		"11ms interest ch1 want=R got=RW",
+		"1.016s pass",
+		"1.016s wait sim",
+		"1.016s timer ch1 AfterFunc",
+		"2.016s call ch1 AfterFunc dur=1s",
+		"1m0.016s pass",
+		"1m0.016s wait sim",
+		"1m0.016s timer AfterFunc",
+		"1m0.016s call AfterFunc",
+		"1m0.016s pass",
+		"1m0.016s wait sim",
+		"1m0.016s post Post",
+		"1m0.016s call Post",
+		"2m0.021s pass",
+		"2m0.021s wait sim n=1",
+		"2m0.021s ready ch1 want=R got=R",
+		"2m0.021s call ch1 HandleRead",
+		"2m0.021s close ch1 err=EOF",
+	}, got)
 }
 
 // Nobody looks: tracing costs nothing, not even an allocation.

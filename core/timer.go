@@ -316,7 +316,7 @@ func (x *extension) startWriting(d *Dispatcher) {
 	if x.write == 0 {
 		return
 	}
-	x.progress = d.loop.now
+	x.progress = d.loop.lately()
 	if x.writeT == nil || x.writeT.index < 0 {
 		x.writeT = d.rearm(x.writeT, timerWrite, x.write, x.progress)
 	}
