@@ -437,7 +437,7 @@ func ExampleFuncs() {
 }
 
 func ExampleInheritedSocket() {
-	sockets, err := core.Inherited(true) // from systemd, say
+	sockets, err := core.Inherited(true)                    // from systemd, say
 	if err != nil && !errors.Is(err, core.ErrUnsupported) { // on this platform
 		fmt.Println(err)
 	}
