@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -259,7 +260,12 @@ func TestFileProducer(t *testing.T) {
 		{"too short", int64(len(content)) - 10, 20, false, content[:10], true},
 	} {
 		t.Run(x.name, func(t *testing.T) {
-			l, err := core.NewLoop(core.Options{Strict: true})
+			fromFile := 0 // bytes that were sent without being read
+			l, err := core.NewLoop(core.Options{Strict: true, Trace: func(e *core.Event) {
+				if e.Kind == core.TraceSend && e.Data == nil {
+					fromFile += e.N
+				}
+			}})
 			require.NoError(t, err)
 			ln, err := chat.Listen(l, "tcp", "127.0.0.1:0", func(c *chat.Conn) chat.Handler {
 				if x.layer {
@@ -295,6 +301,11 @@ func TestFileProducer(t *testing.T) {
 				require.NotContains(t, got, " tail", "a file that is shorter than promised ends the connection")
 			} else {
 				require.Equal(t, "head "+x.want+" tail", got)
+			}
+			if x.layer {
+				require.Zero(t, fromFile)
+			} else if runtime.GOOS == "linux" {
+				require.Equal(t, len(x.want), fromFile)
 			}
 			require.NoError(t, l.Close())
 		})
