@@ -1,0 +1,99 @@
+package smtp
+
+import (
+	"io"
+)
+
+// Backend says what becomes of messages. One Backend serves all sessions of a server; what it is to be asked besides is
+// said by the optional interfaces of this file. All methods are called on the loop's goroutine and must not block: what
+// has to wait is given to [Session.Later].
+type Backend interface {
+	// Begin is called when the client may send its message: the answer to DATA, or to the first BDAT. envelope is good
+	// for as long as the message. An error refuses the message: *Reply says how, any other is 451 4.3.0 and is logged.
+	Begin(s *Session, envelope *Envelope) (Message, error)
+}
+
+// Message takes one message in.
+type Message interface {
+	// Write is given the message as it arrives: dots un-stuffed, lines ended by CRLF. p is borrowed until it returns. An
+	// error is the answer at the end of the message, the rest of which is read and dropped. s.Later may be returned: the
+	// client is not read from until the work is done.
+	io.Writer
+
+	// Commit is called when the whole message has come. nil: it is accepted, 250, and whoever sent it may forget it. s.Later
+	// may be returned. After an error nothing may be kept.
+	Commit() error
+
+	// Abort is called instead when the message will not be complete: the connection is lost, or the message refused (too
+	// large, a bare LF in it). Nothing may be kept. Abort is also called after an error of Write.
+	Abort()
+}
+
+// Envelope is what MAIL and RCPT said. RFC 5321 section 2.3.1
+type Envelope struct {
+	From   Path // the null path, "<>", for a report
+	To     []Recipient
+	Params Params // of MAIL: SIZE, BODY, SMTPUTF8, RET, ENVID, REQUIRETLS, AUTH
+}
+
+// Recipient is one RCPT.
+type Recipient struct {
+	Path
+	Params Params // NOTIFY, ORCPT
+}
+
+// Params are the parameters of MAIL or RCPT, by upper-case keyword.
+type Params map[string]string
+
+// Path is a mailbox in angle brackets, without source route. RFC 5321 section 4.1.2
+type Path struct {
+	Local  string // as it was sent, quotes removed; "" with Domain "": the null path
+	Domain string // as it was sent; an address literal with its brackets; "": only for Postmaster
+}
+
+// Optional interfaces of a Backend, each asked before the command takes effect. nil accepts; *Reply answers so (a
+// positive one accepts with that text); another error is 451 4.3.0 and is logged; s.Later decides later.
+type (
+	// ConnectHandler judges the connection, before the greeting.
+	ConnectHandler interface{ HandleConnect(s *Session) error }
+
+	// HelloHandler judges HELO, EHLO and LHLO.
+	HelloHandler interface {
+		HandleHello(s *Session, domain string) error
+	}
+
+	// MailHandler judges MAIL.
+	MailHandler interface {
+		HandleMail(s *Session, from Path, params Params) error
+	}
+
+	// RcptHandler judges RCPT. A server whose Backend has none accepts no recipient but those of Server.Domains, and any
+	// from a client that has authenticated itself.
+	RcptHandler interface {
+		HandleRcpt(s *Session, to Path, params Params) error
+	}
+
+	// VrfyHandler answers VRFY; without it the answer is 252.
+	VrfyHandler interface {
+		HandleVrfy(s *Session, what string) error
+	}
+
+	// ExpnHandler answers EXPN; without it the answer is 502.
+	ExpnHandler interface {
+		HandleExpn(s *Session, list string) error
+	}
+
+	// ResetHandler is told that a transaction ended without a message: RSET, a second EHLO, STARTTLS.
+	ResetHandler interface{ HandleReset(s *Session) }
+
+	// QuitHandler is told that the session is over, once: after QUIT with cause nil, otherwise with why.
+	QuitHandler interface{ HandleQuit(s *Session, cause error) }
+)
+
+// EachMessage is a Message whose recipients may fare differently: for LMTP, which answers for each (RFC 2033 section 4.2).
+type EachMessage interface {
+	Message
+
+	// CommitEach is Commit with an answer for each recipient, in the order of Envelope.To.
+	CommitEach(answer func(i int, err error)) error
+}

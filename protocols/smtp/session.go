@@ -1,0 +1,4 @@
+package smtp
+
+// Session is one client's conversation with a Server.
+type Session struct{}
