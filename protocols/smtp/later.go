@@ -1,0 +1,179 @@
+package smtp
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/parley-go/parley/core"
+)
+
+// later is the error of a hook that has not decided yet.
+type later struct {
+	s    *Session
+	work func(context.Context) error // nil: Deferred
+	then func(*Session, error)
+	used bool // a hook returned it
+
+	answered bool // before the hook returned it
+	result   error
+
+	mu      sync.Mutex
+	begun   bool   // the work was started
+	over    bool   // and has ended
+	dropped bool   // it is not to be started any more
+	inherit func() // to be called when it has ended, as the session has by then
+}
+
+// Error is never seen by a client.
+func (*later) Error() string { return "smtp: the answer comes later" }
+
+var errLater = errors.New("smtp: Later was returned twice, or by another session")
+
+// Later lets a hook answer when work is done: the hook returns Later's error, work runs on another goroutine (core.Go), and
+// its error is the hook's answer, as if the hook had returned it. Meanwhile the client is not read from, and others are
+// served. The context is cancelled when the connection is lost; then the answer is dropped. work must not use the Session.
+// The work runs only if the hook returns the error, and once.
+//
+// At most core.Options.MaxWorkers run at a time; if more wait than core.Options.MaxPosts, the answer is 451.
+func (s *Session) Later(work func(ctx context.Context) error) error { return &later{s: s, work: work} }
+
+// Deferred is Later without work: the hook returns pending, and what answer is given is the hook's answer. answer is for
+// the loop's goroutine (core.Loop.Post from others), may be called before the hook returns, and counts once. As long as it
+// is not called the client waits: nothing else bounds that.
+func (s *Session) Deferred() (pending error, answer func(error)) {
+	l := &later{s: s}
+	return l, func(err error) {
+		switch {
+		case l.answered:
+		case s.waiting == l:
+			l.answered = true
+			s.resume(l, err)
+		default:
+			l.answered, l.result = true, err
+		}
+	}
+}
+
+// settle has then called with a hook's answer: at once, or when it is there.
+func (s *Session) settle(err error, then func(*Session, error)) {
+	var l *later
+	if err != nil {
+		l = asLater(err)
+	}
+	switch {
+	case l == nil:
+		then(s, err)
+	case l.s != s || l.used:
+		then(s, errLater)
+	case s.c.Closed():
+	case l.answered:
+		l.used = true
+		s.settle(l.result, then)
+	default:
+		l.used, l.then = true, then
+		s.waiting, s.since = l, s.c.Loop().Now()
+		s.c.Pause()
+		if l.work != nil {
+			core.Go(s.c, l.run, func(_ struct{}, err error) error {
+				s.resume(l, err)
+				return nil
+			})
+		}
+	}
+}
+
+func asLater(err error) *later {
+	switch e := err.(type) {
+	case *Reply:
+		return nil
+	case *later:
+		return e
+	}
+	var l *later
+	errors.As(err, &l)
+	return l
+}
+
+// run is the work, on its goroutine.
+func (l *later) run(ctx context.Context) (struct{}, error) {
+	l.mu.Lock()
+	dropped := l.dropped
+	l.begun = !dropped
+	l.mu.Unlock()
+	if dropped {
+		return struct{}{}, context.Cause(ctx)
+	}
+	defer func() {
+		l.mu.Lock()
+		l.over = true
+		f := l.inherit
+		l.mu.Unlock()
+		if f != nil && !l.s.c.Loop().Post(f) {
+			f() // the loop has ended: nobody else is there
+		}
+	}()
+	return struct{}{}, l.work(ctx)
+}
+
+// drop keeps work from starting. It answers whether that came in time.
+func (l *later) drop() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dropped = !l.begun
+	return l.dropped
+}
+
+// whenOver calls f when the work, which has begun, is not running any more: now, or on the loop's goroutine when it has
+// ended.
+func (l *later) whenOver(f func()) {
+	l.mu.Lock()
+	wait := !l.over
+	if wait {
+		l.inherit = f
+	}
+	l.mu.Unlock()
+	if !wait {
+		f()
+	}
+}
+
+// resume goes on with the session when the answer is there.
+func (s *Session) resume(l *later, err error) {
+	if s.waiting != l || s.c.Closed() {
+		return
+	}
+	s.waiting = nil
+	paused := s.c.Loop().Now().Sub(s.since)
+	if s.tx != nil && !s.tx.until.IsZero() {
+		s.tx.until = s.tx.until.Add(paused)
+	}
+	s.expect(s.srv.limits.IdleTimeout)
+	s.c.Resume()
+	if l.work != nil && errors.Is(err, core.ErrOverflow) && l.drop() && s.tx != nil && s.tx.committing {
+		s.tx.msg.Abort() // the commit was never begun
+	}
+	s.settle(err, l.then)
+	if s.found && s.waiting == nil {
+		s.found = false
+		s.complete()
+	}
+	if s.waiting == nil && s.eof {
+		_ = (*sessionHandler)(s).HandleEOF(s.c)
+	}
+	if s.leaving {
+		s.leave()
+	}
+}
+
+// delay calls then after some time, in which the client is not read from.
+func (s *Session) delay(d time.Duration, then func(*Session, error)) {
+	if d <= 0 {
+		then(s, nil)
+		return
+	}
+	pending, answer := s.Deferred()
+	s.c.AfterFunc(d, func() { answer(nil) })
+	s.settle(pending, then)
+}

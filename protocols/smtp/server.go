@@ -1,0 +1,185 @@
+package smtp
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/parley-go/parley/chat"
+	"github.com/parley-go/parley/core"
+)
+
+// Server takes mail in: ESMTP (RFC 5321), or LMTP (RFC 2033), and what Backend says becomes of it. Its fields must not be
+// changed once it serves. One Server may serve on several loops, if its Backend can.
+//
+//	srv := &smtp.Server{Hostname: "mail.example.org", Backend: backend, Domains: []string{"example.org"}}
+//	_, err := srv.Listen(loop, "tcp", ":25")
+//
+// A message must end in CRLF.CRLF, and a command in CRLF; a CR or LF by itself ends nothing, and a message or command in
+// which there is one is refused.
+type Server struct {
+	// Hostname is what the server calls itself; the system's host name if "".
+	Hostname string
+
+	// Backend gets the messages. It must be set.
+	Backend Backend
+
+	// Domains are those whose recipients are accepted if the Backend is no RcptHandler. Without any, and without Auth,
+	// such a server takes mail for nobody but Postmaster.
+	Domains []string
+
+	// Auth says who may authenticate, and how; nil: nobody (RFC 4954).
+	Auth *ServerAuth
+
+	// TLSConfig is for STARTTLS (RFC 3207) and ListenTLS; nil: neither.
+	TLSConfig *tls.Config
+
+	// RequireTLS refuses mail without TLS, RequireAuth mail of who has not authenticated: 530.
+	RequireTLS  bool
+	RequireAuth bool
+
+	// LMTP makes it an LMTP server: LHLO, and an answer for each recipient of a message. Do not use port 25.
+	LMTP bool
+
+	// Extensions are those that are offered, if they can be; DefaultExtensions if nil. STARTTLS and AUTH are not among
+	// them: TLSConfig and Auth say whether they are.
+	Extensions []string
+
+	// NoReceived leaves the Received header field out that is put in front of each message (RFC 5321 section 4.4).
+	NoReceived bool
+
+	// GreetDelay is how long the greeting waits. A client that does not wait for it, as junk senders do not, is refused.
+	GreetDelay time.Duration
+
+	// Limits bound what clients can do; the zero value has defaults that are safe.
+	Limits Limits
+
+	once     sync.Once
+	err      error // of what is configured
+	hostname string
+	limits   Limits
+	domains  map[string]bool
+	offers   map[string]bool
+	hooks    hooks
+	totals   totals
+}
+
+// DefaultExtensions are offered unless Server.Extensions says otherwise. RFC 2920, 1870, 6152, 3030, 6531, 2034, 9422
+var DefaultExtensions = []string{"PIPELINING", "SIZE", "8BITMIME", "CHUNKING", "SMTPUTF8", "ENHANCEDSTATUSCODES", "LIMITS"}
+
+// AllExtensions are those that there are. BINARYMIME, DSN and REQUIRETLS are promises that the Backend has to keep: a
+// message that is not made of lines, reports of delivery, TLS on the way on (RFC 3030, 3461, 8689).
+var AllExtensions = append(slices.Clone(DefaultExtensions), "BINARYMIME", "DSN", "REQUIRETLS")
+
+// hooks are the optional interfaces that the Backend has.
+type hooks struct {
+	connect ConnectHandler
+	hello   HelloHandler
+	mail    MailHandler
+	rcpt    RcptHandler
+	vrfy    VrfyHandler
+	expn    ExpnHandler
+	reset   ResetHandler
+	quit    QuitHandler
+}
+
+// prepare works out once what the fields say.
+func (srv *Server) prepare() error {
+	srv.once.Do(func() { srv.err = srv.configure() })
+	return srv.err
+}
+
+func (srv *Server) configure() error {
+	if srv.Backend == nil {
+		return errors.New("smtp: Server.Backend is nil")
+	}
+	if srv.hostname = srv.Hostname; srv.hostname == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("smtp: Server.Hostname is empty, and the system's: %w", err)
+		}
+		srv.hostname = name
+	}
+	if !goodHello(srv.hostname) {
+		return fmt.Errorf("smtp: Server.Hostname %q is no host name", srv.hostname)
+	}
+	srv.limits = srv.Limits
+	srv.limits.setDefaults()
+	srv.domains = make(map[string]bool)
+	for _, d := range srv.Domains {
+		srv.domains[strings.ToLower(d)] = true
+	}
+	offers := srv.Extensions
+	if offers == nil {
+		offers = DefaultExtensions
+	}
+	srv.offers = make(map[string]bool)
+	for _, e := range offers {
+		if !slices.Contains(AllExtensions, e) {
+			return fmt.Errorf("smtp: Server.Extensions: there is no %q", e)
+		}
+		srv.offers[e] = true
+	}
+	if srv.offers["BINARYMIME"] && !srv.offers["CHUNKING"] {
+		return errors.New("smtp: Server.Extensions: BINARYMIME needs CHUNKING")
+	}
+	if err := srv.Auth.check(); err != nil {
+		return err
+	}
+	h := &srv.hooks
+	h.connect, _ = srv.Backend.(ConnectHandler)
+	h.hello, _ = srv.Backend.(HelloHandler)
+	h.mail, _ = srv.Backend.(MailHandler)
+	h.rcpt, _ = srv.Backend.(RcptHandler)
+	h.vrfy, _ = srv.Backend.(VrfyHandler)
+	h.expn, _ = srv.Backend.(ExpnHandler)
+	h.reset, _ = srv.Backend.(ResetHandler)
+	h.quit, _ = srv.Backend.(QuitHandler)
+	return nil
+}
+
+// NewSession is a newHandler, for chat.Listen, chat.Attach and their kind: it greets, and serves the connection. A server
+// that is not configured right closes it; Listen and Serve say so beforehand.
+func (srv *Server) NewSession(c *chat.Conn) chat.Handler { return srv.newSession(c, false) }
+
+// NewSessionTLS is NewSession for connections that begin with TLS: "submissions", port 465 (RFC 8314).
+func (srv *Server) NewSessionTLS(c *chat.Conn) chat.Handler { return srv.newSession(c, true) }
+
+// Serve attaches one connected socket to a loop. On an error it is still the caller's.
+func (srv *Server) Serve(l *core.Loop, s core.Socket) (*chat.Conn, error) {
+	if err := srv.prepare(); err != nil {
+		return nil, err
+	}
+	return chat.Attach(l, s, srv.NewSession)
+}
+
+// Listen accepts connections on an address, within Limits.Conns and ConnsPerAddr: see core.Listen for networks and
+// addresses.
+func (srv *Server) Listen(l *core.Loop, network, address string) (*core.Listener, error) {
+	return srv.listen(l, network, address, srv.NewSession)
+}
+
+// ListenTLS is Listen for connections that begin with TLS.
+func (srv *Server) ListenTLS(l *core.Loop, network, address string) (*core.Listener, error) {
+	if srv.TLSConfig == nil {
+		return nil, errors.New("smtp: Server.TLSConfig is nil")
+	}
+	return srv.listen(l, network, address, srv.NewSessionTLS)
+}
+
+func (srv *Server) listen(l *core.Loop, network, address string, newHandler func(*chat.Conn) chat.Handler) (*core.Listener, error) {
+	if err := srv.prepare(); err != nil {
+		return nil, err
+	}
+	lc := core.ListenConfig{Limit: core.Limit{Total: srv.limits.Conns, PerAddr: max(srv.limits.ConnsPerAddr, 0)}}
+	lc.Limit.Refusal = string(Replyf(421, "4.7.0", "%s Too many connections, try again later", srv.hostname).appendTo(nil))
+	return lc.Listen(l, network, address, chat.Accept(newHandler))
+}
+
+// local tells whether a domain is one of Server.Domains.
+func (srv *Server) local(domain string) bool { return srv.domains[strings.ToLower(domain)] }

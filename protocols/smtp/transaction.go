@@ -1,0 +1,338 @@
+package smtp
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// transaction is from MAIL to the answer to the message.
+type transaction struct {
+	envelope Envelope
+	utf8     bool // SMTPUTF8
+	binary   bool // BODY=BINARYMIME
+	rejected bool // a recipient was refused
+
+	msg        Message // nil: not begun, or aborted
+	begun      bool    // the Backend was asked
+	chunking   bool    // by BDAT
+	committing bool    // Commit was called: it is not to be aborted any more
+	refusal    *Reply  // the answer at the end; the rest is dropped
+	behind     *Reply  // a refusal that counts when what stands before it is written
+	scan       bodyScanner
+	until      time.Time // when the message must have come; zero: whenever
+
+	chunk int64   // octets of this chunk
+	last  bool    // it is the last one
+	each  []error // LMTP: the answers for recipients
+	given []bool  // which of each there are
+}
+
+// reset ends a transaction without a message.
+func (s *Session) reset() {
+	if s.tx == nil {
+		return
+	}
+	s.abort()
+	if h := s.srv.hooks.reset; h != nil {
+		h.HandleReset(s)
+	}
+}
+
+// abort ends a transaction; a message that is under way is given up.
+func (s *Session) abort() {
+	tx, l := s.tx, s.waiting
+	s.tx, s.waiting = nil, nil
+	if tx == nil || tx.msg == nil {
+		return
+	}
+	m := tx.msg
+	tx.msg = nil
+	if !tx.committing {
+		s.count(cAborted, 1)
+	}
+	switch {
+	case l == nil || l.work == nil:
+		if !tx.committing {
+			m.Abort()
+		}
+	case l.drop(): // also a commit: it has not begun, and never will
+		m.Abort()
+	case !tx.committing:
+		l.whenOver(m.Abort)
+	}
+}
+
+// ready tells whether mail is taken at all at this point.
+func (s *Session) ready() bool {
+	switch {
+	case s.hello == "":
+		s.wrong(503, "5.5.1", "Say "+map[bool]string{true: "LHLO", false: "EHLO"}[s.srv.LMTP]+" first")
+	case s.srv.RequireTLS && s.tls == nil:
+		s.wrong(530, "5.7.0", "Say STARTTLS first")
+	case s.srv.RequireAuth && s.user == "":
+		s.wrong(530, "5.7.0", "Authentication required")
+	default:
+		return true
+	}
+	return false
+}
+
+// pathAndParams reads what follows MAIL FROM: or RCPT TO:. It answers itself if that is wrong.
+func (s *Session) pathAndParams(arg, keyword, text, status string, utf8 bool) (rest string, ok bool) {
+	if s.esmtp {
+		text += extended
+	}
+	if len(arg) < len(keyword) || !strings.EqualFold(arg[:len(keyword)], keyword) {
+		s.wrong(501, "5.5.4", "Syntax: "+text)
+		return "", false
+	}
+	arg = strings.TrimLeft(arg[len(keyword):], " ") // none belongs there, but many clients send one
+	var err error
+	s.path, rest, err = ParsePath(arg, utf8)
+	if err == nil && s.path.Domain == "" && s.path.Local != "" && keyword == fromKeyword {
+		err = ErrPath // Postmaster is a recipient only
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrPathUTF8):
+		s.wrong(553, "5.6.7", "An address that is not ASCII needs SMTPUTF8")
+		return "", false
+	default:
+		s.wrong(501, status, "Syntax: "+text)
+		return "", false
+	}
+	s.params, err = ParseParams(rest, utf8)
+	switch {
+	case err != nil:
+		s.wrong(501, "5.5.4", "Syntax: "+text)
+		return "", false
+	case len(s.params) > 0 && !s.esmtp:
+		s.wrong(501, "5.5.4", "Parameters need EHLO; syntax: "+text)
+		return "", false
+	}
+	return rest, true
+}
+
+const (
+	fromKeyword = "FROM:"
+	toKeyword   = "TO:"
+)
+
+func (s *Session) mail(arg string) {
+	if !s.ready() {
+		return
+	}
+	if s.tx != nil {
+		s.wrong(503, "5.5.1", "MAIL was said already")
+		return
+	}
+	// The path stands before the parameter that says what it may be.
+	utf8 := s.esmtp && s.srv.offers["SMTPUTF8"] && hasWord(arg, "SMTPUTF8")
+	if _, ok := s.pathAndParams(arg, fromKeyword, syntax["MAIL"], "5.1.7", utf8); !ok {
+		return
+	}
+	if r := s.checkMail(); r != nil {
+		s.wrong(r.Code, r.Enhanced, r.Lines[0])
+		return
+	}
+	if s.transactions++; exceeds(s.transactions, s.srv.limits.Transactions) {
+		s.bye(421, "4.7.0", "Too many messages in one connection", ErrTooMuch)
+		return
+	}
+	var err error
+	if h := s.srv.hooks.mail; h != nil {
+		err = h.HandleMail(s, s.path, s.params)
+	}
+	s.settle(err, (*Session).mailed)
+}
+
+// hasWord tells whether a word stands among those behind the first one.
+func hasWord(s, word string) bool {
+	for w := range strings.SplitSeq(s, " ") {
+		if strings.EqualFold(w, word) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Session) mailed(err error) {
+	if !s.answer(err, mailOk) {
+		return
+	}
+	_, utf8 := s.params["SMTPUTF8"]
+	s.tx = &transaction{
+		envelope: Envelope{From: s.path, Params: s.params},
+		utf8:     utf8,
+		binary:   s.params["BODY"] == "BINARYMIME",
+	}
+	s.params = nil
+}
+
+// keywords are the same in each run.
+func (p Params) keywords() []string {
+	if len(p) == 0 {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(p))
+}
+
+// checkMail judges the parameters of MAIL. Values that are known and wrong come before keywords that are not known.
+func (s *Session) checkMail() *Reply {
+	offers, unknown := s.srv.offers, ""
+	for _, keyword := range s.params.keywords() {
+		value := s.params[keyword]
+		var r *Reply
+		switch {
+		case keyword == "SIZE" && offers["SIZE"]:
+			r = s.checkSize(value)
+		case keyword == "BODY" && offers["8BITMIME"]:
+			value = strings.ToUpper(value)
+			s.params["BODY"] = value
+			if value != "7BIT" && value != "8BITMIME" && !(value == "BINARYMIME" && offers["BINARYMIME"]) {
+				r = Replyf(501, "5.5.4", "BODY can be 7BIT or 8BITMIME")
+			}
+		case keyword == "SMTPUTF8" && offers["SMTPUTF8"], keyword == "REQUIRETLS" && offers["REQUIRETLS"] && s.tls != nil:
+			if value != "" {
+				r = Replyf(501, "5.5.4", "%s has no value", keyword)
+			}
+		case keyword == "RET" && offers["DSN"]:
+			value = strings.ToUpper(value)
+			s.params["RET"] = value
+			if value != "FULL" && value != "HDRS" {
+				r = Replyf(501, "5.5.4", "RET can be FULL or HDRS")
+			}
+		case keyword == "ENVID" && offers["DSN"]:
+			if _, err := DecodeXtext(value); err != nil || value == "" || len(value) > 100 {
+				r = Replyf(501, "5.5.4", "ENVID is not xtext")
+			}
+		case keyword == "AUTH" && s.srv.Auth != nil:
+			if !goodMailAuth(value) {
+				r = Replyf(501, "5.5.4", "AUTH is not xtext of an address")
+			}
+		default:
+			unknown = keyword
+		}
+		if r != nil {
+			return r
+		}
+	}
+	if unknown != "" {
+		return Replyf(555, "5.5.4", "MAIL has a parameter that is not known")
+	}
+	return nil
+}
+
+func (s *Session) checkSize(value string) *Reply {
+	n, over, ok := parseSize(value)
+	switch {
+	case !ok:
+		return Replyf(501, "5.5.4", "SIZE is a number")
+	case over, exceeds(n, s.srv.limits.MessageSize):
+		return Replyf(552, "5.3.4", "Message too large: %d octets at most", s.srv.limits.MessageSize)
+	}
+	return nil
+}
+
+// goodMailAuth tells whether s is a value of MAIL's AUTH: xtext of a mailbox, or "<>". RFC 4954 section 5
+func goodMailAuth(s string) bool {
+	addr, err := DecodeXtext(s)
+	if err != nil || addr == "<>" {
+		return err == nil
+	}
+	_, err = ParseMailbox(addr, false)
+	return err == nil
+}
+
+func (s *Session) rcpt(arg string) {
+	switch {
+	case !s.ready():
+		return
+	case s.tx == nil:
+		s.wrong(503, "5.5.1", "Say MAIL first")
+		return
+	case s.tx.begun:
+		s.wrong(503, "5.5.1", "The message has begun")
+		return
+	}
+	if _, ok := s.pathAndParams(arg, toKeyword, syntax["RCPT"], "5.1.3", s.tx.utf8); !ok {
+		return
+	}
+	for _, keyword := range s.params.keywords() {
+		value := s.params[keyword]
+		var good bool
+		switch {
+		case keyword == "NOTIFY" && s.srv.offers["DSN"]:
+			s.params["NOTIFY"] = strings.ToUpper(value)
+			good = goodNotify(value)
+		case keyword == "ORCPT" && s.srv.offers["DSN"]:
+			good = goodORCPT(value, s.tx.utf8)
+		default:
+			s.wrong(555, "5.5.4", "RCPT has a parameter that is not known")
+			return
+		}
+		if !good {
+			s.wrong(501, "5.5.4", keyword+" has a wrong value")
+			return
+		}
+	}
+	switch {
+	case s.path.IsNull():
+		s.wrong(501, "5.1.3", "Syntax: "+syntax["RCPT"])
+		return
+	case s.srv.limits.Recipients >= 0 && len(s.tx.envelope.To) >= s.srv.limits.Recipients:
+		s.say(452, "4.5.3", "Too many recipients") // those before stay: RFC 5321 section 4.5.3.1.10
+		return
+	}
+	var err error
+	if h := s.srv.hooks.rcpt; h != nil {
+		err = h.HandleRcpt(s, s.path, s.params)
+	} else {
+		err = s.mayRelay(s.path)
+	}
+	s.settle(err, (*Session).rcpted)
+}
+
+// mayRelay is RcptHandler if there is none.
+func (s *Session) mayRelay(to Path) error {
+	if s.user != "" || to.Domain == "" || s.srv.local(to.Domain) {
+		return nil
+	}
+	return errRelaying
+}
+
+// Replies that are sent often, or are compared with.
+var (
+	mailOk      = Replyf(250, "2.1.0", "Ok")
+	rcptOk      = Replyf(250, "2.1.5", "Ok")
+	errRelaying = Replyf(550, "5.7.1", "Relaying denied")
+)
+
+func (s *Session) rcpted(err error) {
+	if !s.answer(err, rcptOk) {
+		if s.tx != nil {
+			s.tx.rejected = true
+		}
+		return
+	}
+	s.tx.envelope.To = append(s.tx.envelope.To, Recipient{Path: s.path, Params: s.params})
+	s.params = nil
+}
+
+// canBegin tells whether a message may begin. It is asked for DATA and for each BDAT.
+func (s *Session) canBegin() *Reply {
+	switch {
+	case s.hello == "":
+		return Replyf(503, "5.5.1", "Say EHLO first")
+	case s.tx == nil:
+		return Replyf(503, "5.5.1", "Say MAIL first")
+	case len(s.tx.envelope.To) == 0 && s.tx.rejected:
+		return Replyf(554, "5.5.1", "No valid recipients")
+	case len(s.tx.envelope.To) == 0:
+		return Replyf(503, "5.5.1", "Say RCPT first")
+	}
+	return nil
+}
