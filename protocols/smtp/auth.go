@@ -291,9 +291,9 @@ func (x *cram) Next(response []byte) (challenge []byte, done bool, err error) {
 		if response != nil {
 			return nil, false, Replyf(501, "5.5.4", "CRAM-MD5 has no initial response")
 		}
-		var nonce [12]byte
+		var nonce [16]byte
 		random(nonce[:])
-		x.challenge = fmt.Sprintf("<%x.%d@%s>", nonce, x.s.c.Loop().Now().Unix(), x.s.srv.hostname)
+		x.challenge = fmt.Sprintf("<%x@%s>", nonce, x.s.srv.hostname)
 		return []byte(x.challenge), false, nil
 	}
 	i := strings.LastIndexByte(string(response), ' ')

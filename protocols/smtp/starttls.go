@@ -2,8 +2,11 @@ package smtp
 
 import (
 	"crypto/tls"
+	"errors"
 
+	"github.com/parley-go/parley/buffered"
 	"github.com/parley-go/parley/chat"
+	"github.com/parley-go/parley/core"
 )
 
 // upgradeTLS is the one place where a conversation changes to TLS: output that was pushed goes out in the clear before,
@@ -45,8 +48,23 @@ func (s *Session) secure() {
 		_ = s.c.CloseWith(errNoTLS)
 		return
 	}
+	s.upgrade()
+}
+
+// flushed are marks that tell when all output is sent.
+var flushed = &buffered.Marks{Low: 0, High: 0, Limit: buffered.DefaultMarks.Limit}
+
+// upgrade has the conversation change to TLS, once the peer has taken what was said in the clear.
+func (s *Session) upgrade() {
 	dropped, err := upgradeTLS(s.c, s.srv.TLSConfig)
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(err, core.ErrUnsupported) && s.c.Queued() > 0:
+		s.draining = true
+		s.c.SetMarks(flushed)
+		s.c.Pause()
+		return
+	default:
 		_ = s.c.CloseWith(err)
 		return
 	}
@@ -54,6 +72,23 @@ func (s *Session) secure() {
 		s.count(cInjected, int64(dropped))
 		s.c.Loop().Logger().Warn("smtp: octets behind STARTTLS were dropped", "channel", s.c.String(), "octets", dropped)
 	}
+}
+
+// HandleHigh is there for the pair.
+func (h *sessionHandler) HandleHigh(*chat.Conn) error { return nil }
+
+// HandleLow: the answer to STARTTLS is out.
+func (h *sessionHandler) HandleLow(c *chat.Conn) error {
+	s := (*Session)(h)
+	if s.draining {
+		s.draining = false
+		c.SetMarks(nil)
+		s.upgrade()
+		if !s.draining {
+			c.Resume()
+		}
+	}
+	return nil
 }
 
 var errNoTLS = Replyf(454, "4.7.0", "TLS not available")
