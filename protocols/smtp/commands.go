@@ -103,6 +103,8 @@ func (s *Session) command() {
 		s.bye(421, "4.7.0", "Too many commands", ErrTooMuch)
 	case s.hello == "" && foreign[verb]:
 		s.bye(554, "5.5.0", "This is no HTTP server", ErrNotSMTP)
+	case over && verb == "AUTH":
+		s.wrong(500, "5.5.6", "Line too long") // RFC 4954 section 4
 	case over:
 		s.wrong(500, "5.5.2", "Line too long")
 	case badOctets(raw):
