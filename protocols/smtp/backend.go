@@ -6,26 +6,31 @@ import (
 
 // Backend says what becomes of messages. One Backend serves all sessions of a server; what it is to be asked besides is
 // said by the optional interfaces of this file. All methods are called on the loop's goroutine and must not block: what
-// has to wait is given to [Session.Later].
+// has to wait is given to [Session.Later]. A hook that panics costs its client the connection.
 type Backend interface {
 	// Begin is called when the client may send its message: the answer to DATA, or to the first BDAT. envelope is good
-	// for as long as the message. An error refuses the message: *Reply says how, any other is 451 4.3.0 and is logged.
+	// for as long as the message. An error refuses the message: *Reply says how, any other is 451 4.3.0 and is logged. A
+	// Message returned together with s.Later is used if the work has no error; otherwise it is aborted.
 	Begin(s *Session, envelope *Envelope) (Message, error)
 }
 
-// Message takes one message in.
+// Message takes one message in. Either Commit or Abort is called, once, and nothing after it; never while work that a
+// method gave to s.Later is under way.
 type Message interface {
-	// Write is given the message as it arrives: dots un-stuffed, lines ended by CRLF. p is borrowed until it returns. An
-	// error is the answer at the end of the message, the rest of which is read and dropped. s.Later may be returned: the
-	// client is not read from until the work is done.
+	// Write is given the message as it arrives, in pieces of at most 64 KiB: first the Received field, then what the client
+	// sends, dots un-stuffed, lines ended by CRLF (but for the last one that came by BDAT, and BODY=BINARYMIME). p is
+	// borrowed until it returns; work for s.Later needs a copy. An error is the answer at the end of the message, the rest
+	// of which is read and dropped. s.Later may be returned: the client is not read from until the work is done.
 	io.Writer
 
 	// Commit is called when the whole message has come. nil: it is accepted, 250, and whoever sent it may forget it. s.Later
-	// may be returned. After an error nothing may be kept.
+	// may be returned; if the connection is lost meanwhile, the context of the work is cancelled, and what the work returns
+	// is not told to anybody. After an error nothing may be kept.
 	Commit() error
 
 	// Abort is called instead when the message will not be complete: the connection is lost, or the message refused (too
-	// large, a bare LF in it). Nothing may be kept. Abort is also called after an error of Write.
+	// large, a bare LF in it), or the work of Commit could not be begun. Nothing may be kept. Abort is also called after an
+	// error of Write.
 	Abort()
 }
 
@@ -42,19 +47,21 @@ type Recipient struct {
 	Params Params // NOTIFY, ORCPT
 }
 
-// Params are the parameters of MAIL or RCPT, by upper-case keyword.
+// Params are the parameters of MAIL or RCPT, by upper-case keyword. They are known and well-formed; values are as they were
+// sent (xtext is not decoded), but for BODY, RET and NOTIFY, which are in upper case.
 type Params map[string]string
 
-// Path is a mailbox in angle brackets, without source route. RFC 5321 section 4.1.2
+// Path is a mailbox in angle brackets, without source route; String is how it is sent. RFC 5321 section 4.1.2
 type Path struct {
 	Local  string // as it was sent, quotes removed; "" with Domain "": the null path
 	Domain string // as it was sent; an address literal with its brackets; "": only for Postmaster
 }
 
 // Optional interfaces of a Backend, each asked before the command takes effect. nil accepts; *Reply answers so (a
-// positive one accepts with that text); another error is 451 4.3.0 and is logged; s.Later decides later.
+// positive one accepts with that text; 421 closes the connection); another error is 451 4.3.0 and is logged; s.Later
+// decides later.
 type (
-	// ConnectHandler judges the connection, before the greeting.
+	// ConnectHandler judges the connection, before the greeting. A refusal is 554, after which the client can only QUIT.
 	ConnectHandler interface{ HandleConnect(s *Session) error }
 
 	// HelloHandler judges HELO, EHLO and LHLO.
@@ -94,6 +101,8 @@ type (
 type EachMessage interface {
 	Message
 
-	// CommitEach is Commit with an answer for each recipient, in the order of Envelope.To.
+	// CommitEach is Commit with an answer for each recipient, in the order of Envelope.To: nil, *Reply, or another error, as
+	// Commit's. For those that are not answered by its return, the error counts. With s.Later, answer may also be called by
+	// the work, up to its end.
 	CommitEach(answer func(i int, err error)) error
 }

@@ -46,6 +46,7 @@ func (s *Session) skipChunk(n int64, r *Reply) {
 		s.refuse(r)
 	}
 	s.skip, s.mode = r, modeSkip
+	s.expect(s.srv.limits.DataTimeout)
 	s.c.SetTerminator(chat.Count(n))
 }
 

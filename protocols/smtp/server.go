@@ -166,8 +166,8 @@ func (srv *Server) Listen(l *core.Loop, network, address string) (*core.Listener
 
 // ListenTLS is Listen for connections that begin with TLS.
 func (srv *Server) ListenTLS(l *core.Loop, network, address string) (*core.Listener, error) {
-	if srv.TLSConfig == nil {
-		return nil, errors.New("smtp: Server.TLSConfig is nil")
+	if srv.TLSConfig == nil || upgradeTLS == nil {
+		return nil, fmt.Errorf("smtp: ListenTLS without Server.TLSConfig: %w", core.ErrUnsupported)
 	}
 	return srv.listen(l, network, address, srv.NewSessionTLS)
 }

@@ -134,6 +134,10 @@ func (s *Session) mail(arg string) {
 	if _, ok := s.pathAndParams(arg, fromKeyword, syntax["MAIL"], "5.1.7", utf8); !ok {
 		return
 	}
+	if _, has := s.params["SMTPUTF8"]; !has && !isASCII(arg) { // the word stood in the path
+		s.wrong(553, "5.6.7", "An address that is not ASCII needs SMTPUTF8")
+		return
+	}
 	if r := s.checkMail(); r != nil {
 		s.wrong(r.Code, r.Enhanced, r.Lines[0])
 		return
