@@ -3,6 +3,7 @@ package smtp_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -214,7 +215,7 @@ func TestTooMuchWork(t *testing.T) {
 		return s.Later(func(context.Context) error { rec.open--; return nil })
 	}
 	world := sim.New(sim.Config{T: t, Work: time.Second})
-	loop := world.Loop(core.Options{MaxPosts: 2, MaxWorkers: 1})
+	loop := world.Loop(core.Options{MaxPosts: 2, MaxWorkers: 1, Logger: slog.New(slog.DiscardHandler)})
 	defer loop.Close()
 	srv := &smtp.Server{Backend: rec}
 	fill(srv)
