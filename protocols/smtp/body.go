@@ -9,6 +9,7 @@ type bodyScanner struct {
 	line     int   // octets of this line so far
 	cr       bool  // the last one was a CR
 	body     bool  // the header is over
+	bare     bool  // CR and LF by themselves are allowed
 	received bool  // this line is so far how a Received field begins
 	hops     int
 }
@@ -72,6 +73,7 @@ func (b *bodyScanner) check(seg []byte, lf bool, l *Limits) (at int, bad *Reply)
 	}
 	cr := bytes.IndexByte(seg, '\r')
 	switch {
+	case b.bare:
 	case b.cr && len(seg) > 0:
 		note(0, errBare)
 	case cr >= 0 && cr < len(seg)-1:
@@ -132,7 +134,7 @@ func (b *bodyScanner) endLine(line int, l *Limits) *Reply {
 
 // end is the end of the message.
 func (b *bodyScanner) end(binary bool) *Reply {
-	if b.cr && !binary {
+	if b.cr && !binary && !b.bare {
 		return errBare
 	}
 	return nil

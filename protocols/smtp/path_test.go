@@ -129,6 +129,15 @@ func TestBodyAtEveryCut(t *testing.T) {
 	}
 }
 
+// AllowBare passes on what is no line end, and takes it for none.
+func TestAllowBare(t *testing.T) {
+	s := newScene(t, sim.Config{}, &smtp.Server{AllowBare: true, NoReceived: true})
+	p := s.hello()
+	m := s.deliver(p, "<a@b>", "<user@c>", "x\n.\ny\r.\r\nz\n.\r\n", "250")
+	require.Equal(t, "x\n.\ny\r.\r\nz\n.\r\n\r\n", m.text.String())
+	require.Nil(t, s.deliver(p, "<a@b>", "<user@c>", "x\x00", "550 5.6.0"))
+}
+
 // Received: where the message comes from, in all its forms.
 func TestReceived(t *testing.T) {
 	s := newScene(t, sim.Config{}, &smtp.Server{})

@@ -53,6 +53,11 @@ type Server struct {
 	// NoReceived leaves the Received header field out that is put in front of each message (RFC 5321 section 4.4).
 	NoReceived bool
 
+	// AllowBare takes messages with a CR or LF by itself as they are, instead of refusing them. Only for a server that
+	// keeps or drops its messages: who hands one on lets others see more messages in it than there are. A message still
+	// ends in CRLF.CRLF only.
+	AllowBare bool
+
 	// GreetDelay is how long the greeting waits. A client that does not wait for it, as junk senders do not, is refused.
 	GreetDelay time.Duration
 

@@ -172,6 +172,7 @@ func (s *Session) mailed(err error) {
 		envelope: Envelope{From: s.path, Params: s.params},
 		utf8:     utf8,
 		binary:   s.params["BODY"] == "BINARYMIME",
+		scan:     bodyScanner{bare: s.srv.AllowBare},
 	}
 	s.params = nil
 }
