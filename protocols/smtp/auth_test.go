@@ -102,6 +102,17 @@ func TestAuthRefused(t *testing.T) {
 	ask(none.hello(), "AUTH PLAIN", "502 5.5.1 AUTH not implemented")
 }
 
+// Limits.AuthDelay: a wrong password takes a second, in which the client is not listened to.
+func TestAuthDelay(t *testing.T) {
+	s := newScene(t, sim.Config{}, &smtp.Server{Auth: &smtp.ServerAuth{Password: passwords.Password, AllowInsecure: true}})
+	p := s.hello()
+	p.Say("AUTH PLAIN " + b64("\x00tim\x00x") + "\r\nNOOP\r\n")
+	s.Advance(999 * time.Millisecond)
+	p.WantNothing()
+	s.Advance(time.Millisecond)
+	p.Want("535 5.7.8 Authentication credentials invalid\r\n250 2.0.0 Ok\r\n")
+}
+
 // Later in LMTP: answers that the work gives.
 func TestEachLater(t *testing.T) {
 	rec := &laterEach{}

@@ -207,6 +207,23 @@ func TestLostWhileWorking(t *testing.T) {
 	}
 }
 
+// A client that has said everything still gets the answer that takes time.
+func TestHalfClosed(t *testing.T) {
+	rec := new(recorder)
+	rec.commit = func(s *smtp.Session, m *mail) error {
+		rec.mails = append(rec.mails, m)
+		return s.Later(func(context.Context) error { return nil })
+	}
+	s := newScene(t, sim.Config{Work: time.Minute}, &smtp.Server{Backend: rec})
+	p := s.hello()
+	p.Say("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 1 LAST\r\nxNOOP\r\nNO")
+	p.CloseWrite()
+	s.Advance(time.Hour)
+	require.Regexp(t, "^250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n250 2.0.0 .*\r\n250 2.0.0 Ok\r\n$", p.Read())
+	p.WantClosed()
+	require.Len(t, rec.mails, 1)
+}
+
 // More work than may wait: the answer is 451, and a message whose commit was never begun is aborted.
 func TestTooMuchWork(t *testing.T) {
 	rec := new(recorder)

@@ -389,8 +389,6 @@ func (h *sessionHandler) HandleEOF(c *chat.Conn) error {
 	return nil
 }
 
-// HandleTimeout is never asked for: the session has a timer of its own.
-
 // HandleShutdown: a message that is on its way may still come, within the grace of the shutdown.
 func (h *sessionHandler) HandleShutdown(*chat.Conn) error {
 	s := (*Session)(h)
