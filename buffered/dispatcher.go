@@ -308,6 +308,7 @@ func (d *Dispatcher) finish() {
 		d.Finish()
 	}
 	if !d.Out.Empty() || d.Unsent() > 0 {
+		d.WantWrite(d.WantsWrite())
 		d.WantRead(d.Dropping())
 		e.limit(d)
 		return
