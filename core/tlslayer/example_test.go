@@ -48,8 +48,8 @@ func Example() {
 	w.Settle()
 	// Output:
 	// client: TLS 1.3, resumed: false
-	// client: welcome
 	// server: TLS 1.3, resumed: false
+	// client: welcome
 	// server: hello
 }
 

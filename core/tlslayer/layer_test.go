@@ -576,6 +576,21 @@ func TestServerCertificate(t *testing.T) {
 	}
 }
 
+func TestSelfSigned(t *testing.T) {
+	cert, err := tlslayer.SelfSigned("server", "192.0.2.1")
+	require.NoError(t, err)
+	pool := x509.NewCertPool()
+	pool.AddCert(cert.Leaf)
+	for _, name := range []string{"server", "192.0.2.1"} {
+		_, err := cert.Leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: pool})
+		require.NoError(t, err)
+	}
+	_, err = cert.Leaf.Verify(x509.VerifyOptions{DNSName: "other", Roots: pool})
+	require.Error(t, err)
+	_, err = tlslayer.SelfSigned()
+	require.Error(t, err)
+}
+
 // What is wrong with a configuration is said at once.
 func TestConfigurations(t *testing.T) {
 	s := newScene(t, sim.Config{})
