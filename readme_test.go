@@ -105,7 +105,8 @@ func testsByPackage(t *testing.T) map[string][]string {
 // Every test that porting.md names exists, in the package that stands before it. No row names a place instead of a test.
 func TestPortingNamesTests(t *testing.T) {
 	tests := testsByPackage(t)
-	name := regexp.MustCompile("(?:\\b(core|buffered|chat) )?`(Test\\w+)`")
+	folders := map[string]string{"core": "core", "buffered": "buffered", "chat": "chat", "smtp": "protocols/smtp"}
+	name := regexp.MustCompile("(?:\\b(core|buffered|chat|smtp) )?`(Test\\w+)`")
 	named := 0
 	for line := range strings.Lines(portingPage(t)) {
 		pkg := ""
@@ -114,7 +115,7 @@ func TestPortingNamesTests(t *testing.T) {
 				pkg = m[1]
 			}
 			require.NotEmpty(t, pkg, "which package is %s of? %s", m[2], line)
-			require.Contains(t, tests[pkg], m[2], "package %s", pkg)
+			require.Contains(t, tests[folders[pkg]], m[2], "package %s", pkg)
 			named++
 		}
 		require.NotRegexp(t, "(^|[^`])Test[A-Z]", strings.ReplaceAll(line, "-run TestGolden", ""), "a test's name that is not marked as one")
