@@ -2,6 +2,8 @@
 //
 //	go run ./examples/echo -listen 127.0.0.1:7000
 //	nc 127.0.0.1 7000
+//
+// With -tls-self-signed: openssl s_client -quiet -connect 127.0.0.1:7000
 package main
 
 import (
@@ -9,6 +11,7 @@ import (
 
 	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core"
+	"github.com/parley-go/parley/core/tlslayer"
 	"github.com/parley-go/parley/examples/internal/cli"
 	"github.com/parley-go/parley/protocols/echo"
 )
@@ -25,6 +28,7 @@ Echoes each line that ends in "\n", a "\r" before it included. SIGINT and SIGTER
 	raw := fs.Bool("raw", false, "echo bytes as they come, as RFC 862 has it, without waiting for lines")
 	maxLine := fs.Int("max-line", 2<<20, "longest line in `bytes`; a longer one ends the connection")
 	maxConns := fs.Int("max-conns", 0, "most connections at a time; 0: what the limit of open files leaves room for")
+	secure := cli.TLSFlags(fs)
 	cli.Parse(fs, 0)
 	if *maxLine < 1 || *maxLine > mostLine {
 		cli.Usage(fmt.Errorf("-max-line %d: at least 1 and at most %d", *maxLine, mostLine))
@@ -42,6 +46,13 @@ Echoes each line that ends in "\n", a "\r" before it included. SIGINT and SIGTER
 		newHandler = echo.Stream
 	}
 	config := core.ListenConfig{Limit: core.Limit{Total: *maxConns}}
+	tlsConfig, err := secure.Config()
+	if err != nil {
+		cli.Exit(err)
+	}
+	if tlsConfig != nil {
+		config.Wrap = tlslayer.WrapServer(tlsConfig)
+	}
 	ln, err := config.Listen(loop, "tcp", *listen, chat.Accept(newHandler))
 	if err != nil {
 		cli.Exit(err)
