@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -257,7 +258,7 @@ func TestUntrusted(t *testing.T) {
 	s.over(t, proxyproto.ErrUntrusted.Error())
 
 	for _, o := range []proxyproto.Options{{From: proxies}, {From: proxyproto.Anybody}} {
-		for _, from := range []string{"", "192.0.2.200:0", "[2001:db8:1::1]:0"} {
+		for _, from := range []string{"", "192.0.2.200:0", "[2001:db8:1::1]:0", "[::ffff:192.0.2.201]:0"} {
 			s := newSite(t, sim.Config{}, o)
 			p := s.DialFrom("tcp", from, "server:25")
 			p.Say(v1Line)
@@ -265,6 +266,19 @@ func TestUntrusted(t *testing.T) {
 		}
 	}
 }
+
+// A zone is no part of an address that is compared.
+func TestTrustedZone(t *testing.T) {
+	s := &zoned{}
+	_, err := proxyproto.New(s, proxyproto.Options{From: []netip.Prefix{netip.MustParsePrefix("fe80::/10")}})
+	require.NoError(t, err)
+	_, err = proxyproto.New(s, proxyproto.Options{From: proxies})
+	require.ErrorIs(t, err, proxyproto.ErrUntrusted)
+}
+
+type zoned struct{ core.Socket }
+
+func (*zoned) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"} }
 
 // A unix socket has no address to look at: only who trusts everybody trusts it.
 func TestUntrustedUnix(t *testing.T) {

@@ -34,5 +34,6 @@
 // and occurs twice, or one that does not end where the header ends, is an error. In LOCAL and with an unspecified family or
 // protocol the whole block behind the first 16 bytes is dropped.
 //
-// A header is read without taking a byte of what follows it: a TLS handshake behind it needs no special care.
+// A header may come in any number of pieces, until Options.Timeout. It is read without taking a byte of what follows it: a
+// TLS handshake behind it needs no special care. A channel above a Layer cannot be taken off its loop by Detach.
 package proxyproto

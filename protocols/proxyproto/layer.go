@@ -136,7 +136,8 @@ func (l *Layer) advance() error {
 		case err != nil:
 			return l.fail(err)
 		case h != nil:
-			return l.complete(h)
+			l.complete(h)
+			return nil
 		}
 		at := len(r.buf)
 		r.buf = slices.Grow(r.buf, n-at)
@@ -155,7 +156,7 @@ func (l *Layer) advance() error {
 }
 
 // complete is the end of the header.
-func (l *Layer) complete(h *Header) error {
+func (l *Layer) complete(h *Header) {
 	r := l.reading
 	l.h, l.reading = h, nil
 	if r.timer != nil {
@@ -164,11 +165,9 @@ func (l *Layer) complete(h *Header) error {
 	if r.d.Tracing() {
 		r.d.Trace(core.Event{Kind: core.TraceNote, Name: "PROXY header", N: len(r.buf)})
 	}
-	if r.c == nil {
-		return nil
+	if r.c != nil {
+		r.c.SetTerminator(chat.Count(0)) // found when this event is over: see reception
 	}
-	r.c.SetTerminator(chat.Count(0)) // found when this event is over: see reception
-	return core.ErrWouldBlock
 }
 
 func (l *Layer) fail(err error) error {
@@ -202,7 +201,7 @@ func (l *Layer) Interest(want core.Interest) core.Interest {
 	return want
 }
 
-// Ready reads the header. What comes with the last of it is reported again, to those whose it is.
+// Ready reads the header. What came with the last of it is reported again in the next pass: a conversation begins before.
 func (l *Layer) Ready(got core.Interest) core.Interest {
 	if l.reading != nil {
 		_ = l.advance() // an error closes the channel
