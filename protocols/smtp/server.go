@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core"
 	"github.com/parley-go/parley/core/tlslayer"
+	"github.com/parley-go/parley/protocols/proxyproto"
 )
 
 // Server takes mail in: ESMTP (RFC 5321), or LMTP (RFC 2033), and what Backend says becomes of it. Its fields must not be
@@ -58,6 +60,12 @@ type Server struct {
 	// keeps or drops its messages: who hands one on lets others see more messages in it than there are. A message still
 	// ends in CRLF.CRLF only.
 	AllowBare bool
+
+	// ProxyFrom are the proxies in front of the server; nil: there is none. Connections of Listen and ListenTLS then begin
+	// with a header of the PROXY protocol, version 1 or 2, that says who the client is: that is Session.RemoteAddr, and
+	// what Limits.ConnsPerAddr counts. One that comes from elsewhere, or without a header within 5 seconds, is closed
+	// without an answer. See package proxyproto; proxyproto.Anybody is for where only proxies can connect.
+	ProxyFrom []netip.Prefix
 
 	// GreetDelay is how long the greeting waits. A client that does not wait for it, as junk senders do not, is refused.
 	GreetDelay time.Duration
@@ -189,7 +197,14 @@ func (srv *Server) listen(l *core.Loop, network, address string, newHandler func
 	}
 	lc := core.ListenConfig{Limit: core.Limit{Total: srv.limits.Conns, PerAddr: max(srv.limits.ConnsPerAddr, 0)}}
 	lc.Limit.Refusal = string(Replyf(421, "4.7.0", "%s Too many connections, try again later", srv.hostname).appendTo(nil))
-	return lc.Listen(l, network, address, chat.Accept(newHandler))
+	accept := chat.Accept(newHandler)
+	if len(srv.ProxyFrom) > 0 {
+		accept = proxyproto.Accept(newHandler, proxyproto.Options{
+			From: srv.ProxyFrom, PerClient: lc.Limit.PerAddr, Refusal: lc.Limit.Refusal,
+		})
+		lc.Limit.PerAddr = 0 // all come from the proxy
+	}
+	return lc.Listen(l, network, address, accept)
 }
 
 // local tells whether a domain is one of Server.Domains.
