@@ -103,10 +103,11 @@ func (s *Session) take() (line []byte, over bool) {
 	return line, over
 }
 
-// badOctets tells whether a command has what none may have: controls, CR and LF by themselves among them.
+// badOctets tells whether a command has what none may have: controls, CR and LF by themselves among them, and in UTF-8
+// those from U+0080 to U+009F.
 func badOctets(line []byte) bool {
-	for _, c := range line {
-		if c < 0x20 || c == 0x7f {
+	for i, c := range line {
+		if c < 0x20 || c == 0x7f || c&0xe0 == 0x80 && i > 0 && line[i-1] == 0xc2 {
 			return true
 		}
 	}
