@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -48,7 +49,7 @@ type ServerExchange interface {
 	// the other results, which then hold if the work has no error.
 	Next(response []byte) (challenge []byte, done bool, err error)
 
-	// User is who was authenticated, once done.
+	// User is who was authenticated, once done; never "".
 	User() string
 }
 
@@ -101,12 +102,12 @@ func (s *Session) mechanism(name string) (m ServerMechanism, allowed bool) {
 
 // mechanisms are the names of those that may be used on this connection.
 func (s *Session) mechanisms() string {
-	if s.srv.Auth == nil {
+	if s.srv.Auth == nil || s.srv.RequireTLS && s.tls == nil {
 		return ""
 	}
 	var names []string
 	add := func(name string) {
-		if _, allowed := s.mechanism(name); allowed {
+		if _, allowed := s.mechanism(name); allowed && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
@@ -126,10 +127,12 @@ func (s *Session) authenticate(arg string) {
 		return
 	}
 	name, initial, _ := strings.Cut(arg, " ")
-	m, allowed := s.mechanism(strings.ToUpper(name))
+	m, allowed := s.mechanism(upper(name))
 	switch {
 	case s.hello == "" || !s.esmtp:
-		s.wrong(503, "5.5.1", "Say EHLO first")
+		s.wrong(503, "5.5.1", "Say "+s.ehlo()+" first")
+	case s.srv.RequireTLS && s.tls == nil:
+		s.permitted()
 	case s.user != "":
 		s.wrong(503, "5.5.1", "You have authenticated already")
 	case s.tx != nil:
@@ -175,6 +178,9 @@ func (s *Session) authAnswer() {
 	case over:
 		s.auth = nil
 		s.wrong(500, "5.5.6", "Line too long")
+	case badOctets(raw): // which base64 of Go skips, CR and LF
+		s.auth = nil
+		s.wrong(500, "5.5.2", "Control characters in a response, or a line that does not end in CRLF")
 	case string(raw) == "*":
 		s.auth = nil
 		s.wrong(501, "5.7.0", "Authentication cancelled")
@@ -193,12 +199,19 @@ func (s *Session) authStep(response []byte) {
 	s.settle(err, (*Session).authStepped)
 }
 
+var errNoUser = errors.New("smtp: a ServerExchange is done, and has no User")
+
 func (s *Session) authStepped(err error) {
 	x := s.auth
-	r, _ := err.(*Reply)
-	if err != nil && r == nil && !errors.As(err, &r) {
-		s.c.Loop().Logger().Error("smtp auth", "channel", s.c.String(), "error", err)
-		r = Replyf(454, "4.7.0", "Authentication not possible now, try again later")
+	if err == nil && x.done && x.User() == "" {
+		err = errNoUser
+	}
+	var r *Reply
+	if err != nil {
+		if r = replyOf(err); r == nil {
+			s.c.Loop().Logger().Error("smtp auth", "channel", s.c.String(), "error", err)
+			r = Replyf(454, "4.7.0", "Authentication not possible now, try again later")
+		}
 	}
 	switch {
 	case r != nil && !r.Positive():

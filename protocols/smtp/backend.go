@@ -15,7 +15,7 @@ type Backend interface {
 }
 
 // Message takes one message in. Either Commit or Abort is called, once, and nothing after it; never while work that a
-// method gave to s.Later is under way.
+// method gave to s.Later is under way (if the loop ends before such work does, neither is).
 type Message interface {
 	// Write is given the message as it arrives, in pieces of at most 64 KiB: first the Received field, then what the client
 	// sends, dots un-stuffed, lines ended by CRLF (but for the last one that came by BDAT, and BODY=BINARYMIME). p is
@@ -61,7 +61,8 @@ type Path struct {
 // positive one accepts with that text; 421 closes the connection); another error is 451 4.3.0 and is logged; s.Later
 // decides later.
 type (
-	// ConnectHandler judges the connection, before the greeting. A refusal is 554, after which the client can only QUIT.
+	// ConnectHandler judges the connection, before the greeting. A refusal for now is 421, and closes it; one for ever is
+	// 554, after which the client can only QUIT.
 	ConnectHandler interface{ HandleConnect(s *Session) error }
 
 	// HelloHandler judges HELO, EHLO and LHLO.
@@ -90,7 +91,8 @@ type (
 		HandleExpn(s *Session, list string) error
 	}
 
-	// ResetHandler is told that a transaction ended without a message: RSET, a second EHLO, STARTTLS.
+	// ResetHandler is told that a transaction ended without a message: RSET, a second EHLO, STARTTLS, a last chunk that is
+	// refused because of what it follows.
 	ResetHandler interface{ HandleReset(s *Session) }
 
 	// QuitHandler is told that the session is over, once: after QUIT with cause nil, otherwise with why.
@@ -103,6 +105,6 @@ type EachMessage interface {
 
 	// CommitEach is Commit with an answer for each recipient, in the order of Envelope.To: nil, *Reply, or another error, as
 	// Commit's. For those that are not answered by its return, the error counts. With s.Later, answer may also be called by
-	// the work, up to its end.
+	// the work, up to its end. A 421 closes the connection when all are answered.
 	CommitEach(answer func(i int, err error)) error
 }

@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"strings"
+	"time"
 
 	"github.com/parley-go/parley/chat"
 )
@@ -18,15 +19,20 @@ func (s *Session) bdat(arg string) {
 		s.end(Replyf(501, "5.5.4", "A chunk too large to count"), ErrTooMuch)
 		return
 	}
+	if !s.srv.offers["CHUNKING"] {
+		s.skipChunk(n, Replyf(502, "5.5.1", "BDAT not implemented"))
+		return
+	}
 	r := s.canBegin()
-	last := strings.EqualFold(rest, "LAST")
-	switch {
-	case !s.srv.offers["CHUNKING"]:
-		r = Replyf(502, "5.5.1", "BDAT not implemented")
-	case rest != "" && !last:
+	last := equalFold(rest, "LAST")
+	if rest != "" && !last {
 		r = Replyf(501, "5.5.4", "Syntax: %s", syntax["BDAT"])
 	}
 	if r != nil {
+		if s.tx != nil { // the message has a hole now
+			s.tx.begun, s.tx.last = true, last
+			s.refuse(r)
+		}
 		s.skipChunk(n, r)
 		return
 	}
@@ -39,18 +45,21 @@ func (s *Session) bdat(arg string) {
 	s.begin((*Session).chunkBegun)
 }
 
-// skipChunk drops a chunk and then says why. A message of which it was a part has a hole now, and is refused.
+// skipChunk drops a chunk and then says why.
 func (s *Session) skipChunk(n int64, r *Reply) {
-	if s.tx != nil {
-		s.tx.begun = true
-		s.refuse(r)
-	}
 	s.skip, s.mode = r, modeSkip
-	s.expect(s.srv.limits.DataTimeout)
+	s.limitTime()
+	s.expect(s.srv.limits.IdleTimeout)
 	s.c.SetTerminator(chat.Count(n))
 }
 
 func (s *Session) endOfSkipped() {
+	switch {
+	case s.tx == nil || !s.tx.begun:
+		s.until = time.Time{}
+	case s.tx.last: // with LAST the transaction ends, whatever comes of it
+		s.reset()
+	}
 	s.nextCommand()
 	s.wrong(s.skip.Code, s.skip.Enhanced, s.skip.Lines[0])
 }

@@ -53,6 +53,9 @@ func (b *bodyScanner) scan(p []byte, l *Limits, binary bool) (n int, bad *Reply)
 			n += len(seg)
 			break
 		}
+		if len(seg) > 0 {
+			b.cr = seg[len(seg)-1] == '\r'
+		}
 		if bad = b.endLine(b.line+len(seg), l); bad != nil {
 			b.size += int64(n + lf)
 			return n + lf, bad
@@ -117,12 +120,13 @@ func lower(c byte) byte {
 	return c
 }
 
-// endLine is the end of a line of so many octets without its LF.
+// endLine is the end of a line of so many octets without its LF, the last of them a CR if b.cr says so.
 func (b *bodyScanner) endLine(line int, l *Limits) *Reply {
+	empty := line == 0 || line == 1 && b.cr
 	b.line, b.cr = 0, false
 	switch {
 	case b.body:
-	case line <= 1:
+	case empty:
 		b.body = true
 	case b.received && line >= len(receivedName):
 		if b.hops++; exceeds(b.hops, l.Hops) {

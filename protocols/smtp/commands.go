@@ -61,7 +61,35 @@ func (s *Session) mailGrowth() (n int) {
 	return n
 }
 
-func equalFold(p []byte, s string) bool { return strings.EqualFold(string(p), s) }
+// equalFold tells whether a and b are the same but for the case of ASCII letters. Others have none here: what a server
+// before this one takes for an unknown word is not to be a command.
+func equalFold[A, B string | []byte](a A, b B) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if lower(a[i]) != lower(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// upper is s with its ASCII letters in upper case.
+func upper(s string) string {
+	for i := range len(s) {
+		if s[i] >= 'a' && s[i] <= 'z' {
+			p := []byte(s)
+			for i, c := range p {
+				if c >= 'a' && c <= 'z' {
+					p[i] = c &^ 0x20
+				}
+			}
+			return string(p)
+		}
+	}
+	return s
+}
 
 const keepBuffer = 512
 
@@ -75,10 +103,11 @@ func (s *Session) take() (line []byte, over bool) {
 	return line, over
 }
 
-// badOctets tells whether a command has what none may have: controls, CR and LF by themselves among them.
+// badOctets tells whether a command has what none may have: controls, CR and LF by themselves among them, and in UTF-8
+// those from U+0080 to U+009F.
 func badOctets(line []byte) bool {
-	for _, c := range line {
-		if c < 0x20 || c == 0x7f {
+	for i, c := range line {
+		if c < 0x20 || c == 0x7f || c&0xe0 == 0x80 && i > 0 && line[i-1] == 0xc2 {
 			return true
 		}
 	}
@@ -96,7 +125,7 @@ func (s *Session) command() {
 	s.expect(s.srv.limits.IdleTimeout)
 	line := string(raw)
 	verb, arg, _ := strings.Cut(line, " ")
-	verb = strings.ToUpper(verb[:min(len(verb), 20)])
+	verb = upper(verb[:min(len(verb), 20)])
 	arg = strings.TrimRight(arg, " ")
 	switch {
 	case exceeds(int(s.counts[cCommands]), s.srv.limits.Commands):
@@ -113,8 +142,8 @@ func (s *Session) command() {
 		s.wrong(500, "5.5.2", "A command that is not UTF-8")
 	case verb == "":
 		s.wrong(500, "5.5.2", "Empty command")
-	case s.unwanted && verb != "QUIT":
-		s.wrong(503, "5.5.1", "No service for you; say QUIT")
+	case s.unwanted && verb != "QUIT" && verb != "BDAT":
+		s.wrong(errUnwanted.Code, errUnwanted.Enhanced, errUnwanted.Lines[0])
 	default:
 		s.run(verb, arg, len(line) > len(verb))
 	}
@@ -178,7 +207,13 @@ func named(verb string) string {
 
 // takesUTF8 tells for which commands the rest is looked at later.
 func (s *Session) takesUTF8(verb string) bool {
-	return verb == "MAIL" || verb == "RCPT" || (verb == "VRFY" || verb == "EXPN") && s.srv.offers["SMTPUTF8"] || verb == "NOOP"
+	switch verb {
+	case "MAIL", "RCPT", "NOOP", "BDAT":
+		return true
+	case "VRFY", "EXPN":
+		return s.srv.offers["SMTPUTF8"]
+	}
+	return false
 }
 
 // noArgument refuses an argument.
@@ -204,7 +239,7 @@ func (s *Session) idled() bool {
 func (s *Session) greeted(verb, arg string) {
 	switch {
 	case s.srv.LMTP != (verb == "LHLO"):
-		s.wrong(500, "5.5.1", "Say "+map[bool]string{true: "LHLO", false: "EHLO"}[s.srv.LMTP])
+		s.wrong(500, "5.5.1", "Say "+s.ehlo())
 		return
 	case arg == "":
 		s.wrong(501, "5.5.4", "Syntax: "+verb+" hostname")
@@ -256,10 +291,10 @@ func (s *Session) offers() []string {
 	add("ENHANCEDSTATUSCODES", "")
 	add("DSN", "")
 	var limits string
-	if srv.limits.Transactions > 0 {
+	if n := srv.limits.Transactions; n > 0 && n < 1_000_000 { // RFC 9422 section 4: at most six digits
 		limits += fmt.Sprintf(" MAILMAX=%d", srv.limits.Transactions)
 	}
-	if srv.limits.Recipients > 0 {
+	if n := srv.limits.Recipients; n > 0 && n < 1_000_000 {
 		limits += fmt.Sprintf(" RCPTMAX=%d", srv.limits.Recipients)
 	}
 	if limits != "" {
@@ -278,7 +313,7 @@ func (s *Session) offers() []string {
 }
 
 func (s *Session) vrfy(arg string) {
-	if !s.idled() {
+	if !s.idled() || !s.permitted() {
 		return
 	}
 	if arg == "" {
@@ -299,7 +334,7 @@ func (s *Session) verified(err error) {
 func (s *Session) expn(arg string) {
 	h := s.srv.hooks.expn
 	switch {
-	case !s.idled():
+	case !s.idled() || !s.permitted():
 	case h == nil:
 		s.wrong(502, "5.5.1", "EXPN not implemented")
 	case arg == "":
@@ -314,7 +349,7 @@ func (s *Session) help(arg string) {
 	if !s.idled() {
 		return
 	}
-	verb := strings.ToUpper(arg)
+	verb := upper(arg)
 	if verb == "" {
 		s.send(&Reply{Code: 214, Enhanced: "2.0.0", Lines: []string{"Commands: " + s.verbs(), "RFC 5321 says what they mean"}})
 		return

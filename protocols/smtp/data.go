@@ -34,14 +34,19 @@ var errNoMessage = errors.New("smtp: Begin returned neither a Message nor an err
 func (s *Session) begin(then func(*Session, error)) {
 	tx := s.tx
 	tx.begun = true
-	if d := s.srv.limits.DataTimeout; d > 0 {
-		tx.until = s.c.Loop().Now().Add(d)
-	}
+	s.limitTime()
 	m, err := s.srv.Backend.Begin(s, &tx.envelope)
 	if tx.msg = m; m == nil && (err == nil || asLater(err) != nil) {
 		err = errNoMessage
 	}
 	s.settle(err, then)
+}
+
+// limitTime bounds how long the message may take from now on, unless that is bounded already.
+func (s *Session) limitTime() {
+	if d := s.srv.limits.DataTimeout; d > 0 && s.until.IsZero() {
+		s.until = s.c.Loop().Now().Add(d)
+	}
 }
 
 func (s *Session) dataBegun(err error) {
@@ -51,7 +56,7 @@ func (s *Session) dataBegun(err error) {
 	}
 	if r != nil && !r.Positive() {
 		s.refuse(r)
-		s.tx = nil
+		s.forget()
 		s.respond(r, nil)
 		return
 	}
@@ -143,10 +148,11 @@ func (s *Session) finish() {
 	var err error
 	if m, ok := tx.msg.(EachMessage); ok && s.srv.LMTP {
 		n := len(tx.envelope.To)
-		tx.each, tx.given = make([]error, n), make([]bool, n)
+		each, given := make([]error, n), make([]bool, n)
+		tx.each, tx.given = each, given
 		err = m.CommitEach(func(i int, err error) {
-			if i >= 0 && i < n && !tx.given[i] {
-				tx.each[i], tx.given[i] = err, true
+			if i >= 0 && i < n && !given[i] {
+				each[i], given[i] = err, true
 			}
 		})
 	} else {
@@ -159,7 +165,7 @@ func (s *Session) finish() {
 func (s *Session) committed(err error) {
 	tx, id := s.tx, s.ID()
 	ok := Replyf(250, "2.0.0", "Ok, taken as %s", id)
-	s.tx = nil // from here on there is nothing to abort
+	s.forget() // from here on there is nothing to abort
 	r := s.verdict(err)
 	taken := int64(0)
 	if !s.srv.LMTP {
@@ -167,15 +173,7 @@ func (s *Session) committed(err error) {
 			taken = int64(len(tx.envelope.To))
 		}
 	} else {
-		for i := range tx.envelope.To { // RFC 2033 section 4.2
-			each := r
-			if tx.given != nil && tx.given[i] {
-				each = s.verdict(tx.each[i])
-			}
-			if s.respond(each, ok) {
-				taken++
-			}
-		}
+		taken = s.respondEach(tx, r, ok)
 	}
 	if taken > 0 {
 		s.count(cMessages, 1)
@@ -188,4 +186,25 @@ func (s *Session) committed(err error) {
 	if s.mode != modeOver {
 		s.expect(s.srv.limits.IdleTimeout)
 	}
+}
+
+// respondEach answers for each recipient: RFC 2033 section 4.2. It returns for how many the message was accepted.
+func (s *Session) respondEach(tx *transaction, r, ok *Reply) (taken int64) {
+	closing := false
+	for i := range tx.envelope.To {
+		each := r
+		if tx.given != nil && tx.given[i] {
+			each = s.verdict(tx.each[i])
+		}
+		if each != nil && each.Code == 421 { // those behind it want their answers, too: some may have got the message
+			s.send(each)
+			closing = true
+		} else if s.respond(each, ok) {
+			taken++
+		}
+	}
+	if closing {
+		s.hangUp(ErrRefused)
+	}
+	return taken
 }

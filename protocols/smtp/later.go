@@ -3,7 +3,7 @@ package smtp
 import (
 	"context"
 	"errors"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/parley-go/parley/core"
@@ -11,20 +11,23 @@ import (
 
 // later is the error of a hook that has not decided yet.
 type later struct {
-	s    *Session
-	work func(context.Context) error // nil: Deferred
-	then func(*Session, error)
-	used bool // a hook returned it
+	s     *Session
+	work  func(context.Context) error // nil: Deferred
+	state atomic.Int32                // of the work
+	then  func(*Session, error)
+	used  bool // a hook returned it
 
-	answered bool // before the hook returned it
+	answered bool // Deferred: it was called
 	result   error
-
-	mu      sync.Mutex
-	begun   bool   // the work was started
-	over    bool   // and has ended
-	dropped bool   // it is not to be started any more
-	inherit func() // to be called when it has ended, as the session has by then
 }
+
+// The states of work.
+const (
+	workWaits int32 = iota
+	workRuns
+	workOver
+	workDropped // it is not to be started any more
+)
 
 // Error is never seen by a client.
 func (*later) Error() string { return "smtp: the answer comes later" }
@@ -33,25 +36,26 @@ var errLater = errors.New("smtp: Later was returned twice, or by another session
 
 // Later lets a hook answer when work is done: the hook returns Later's error, work runs on another goroutine (core.Go), and
 // its error is the hook's answer, as if the hook had returned it. Meanwhile the client is not read from, and others are
-// served. The context is cancelled when the connection is lost; then the answer is dropped. work must not use the Session.
-// The work runs only if the hook returns the error, and once.
+// served. The context is cancelled when the connection is closed, and then the answer is dropped; that the client went away
+// may be seen only when it is read from again. work must not use the Session. It runs only if the hook returns the error,
+// and once.
 //
 // At most core.Options.MaxWorkers run at a time; if more wait than core.Options.MaxPosts, the answer is 451.
 func (s *Session) Later(work func(ctx context.Context) error) error { return &later{s: s, work: work} }
 
 // Deferred is Later without work: the hook returns pending, and what answer is given is the hook's answer. answer is for
-// the loop's goroutine (core.Loop.Post from others), may be called before the hook returns, and counts once. As long as it
-// is not called the client waits: nothing else bounds that.
+// the loop's goroutine (core.Loop.Post from others), may be called before the hook returns and from other hooks, and counts
+// once; what follows from it comes in the loop's next pass. As long as it is not called the client waits: nothing else
+// bounds that.
 func (s *Session) Deferred() (pending error, answer func(error)) {
 	l := &later{s: s}
 	return l, func(err error) {
-		switch {
-		case l.answered:
-		case s.waiting == l:
-			l.answered = true
-			s.resume(l, err)
-		default:
-			l.answered, l.result = true, err
+		if l.answered {
+			return
+		}
+		l.answered, l.result = true, err
+		if s.waiting == l { // not from here: somebody else's hook may be what calls
+			s.c.AfterFunc(0, func() { s.resume(l, err) })
 		}
 	}
 }
@@ -68,6 +72,7 @@ func (s *Session) settle(err error, then func(*Session, error)) {
 	case l.s != s || l.used:
 		then(s, errLater)
 	case s.c.Closed():
+		l.used, s.waiting = true, l // for abort
 	case l.answered:
 		l.used = true
 		s.settle(l.result, then)
@@ -98,45 +103,27 @@ func asLater(err error) *later {
 
 // run is the work, on its goroutine.
 func (l *later) run(ctx context.Context) (struct{}, error) {
-	l.mu.Lock()
-	dropped := l.dropped
-	l.begun = !dropped
-	l.mu.Unlock()
-	if dropped {
+	if !l.state.CompareAndSwap(workWaits, workRuns) {
 		return struct{}{}, context.Cause(ctx)
 	}
-	defer func() {
-		l.mu.Lock()
-		l.over = true
-		f := l.inherit
-		l.mu.Unlock()
-		if f != nil && !l.s.c.Loop().Post(f) {
-			f() // the loop has ended: nobody else is there
-		}
-	}()
+	defer l.state.Store(workOver)
 	return struct{}{}, l.work(ctx)
 }
 
 // drop keeps work from starting. It answers whether that came in time.
-func (l *later) drop() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.dropped = !l.begun
-	return l.dropped
-}
+func (l *later) drop() bool { return l.state.CompareAndSwap(workWaits, workDropped) }
 
-// whenOver calls f when the work, which has begun, is not running any more: now, or on the loop's goroutine when it has
-// ended.
+// lookAgain is how often it is looked whether work has ended that nobody waits for any more.
+const lookAgain = 100 * time.Millisecond
+
+// whenOver calls f when the work, which has begun, is not running any more. A post of the work's could be refused, or run
+// when the loop does not: therefore the loop looks.
 func (l *later) whenOver(f func()) {
-	l.mu.Lock()
-	wait := !l.over
-	if wait {
-		l.inherit = f
-	}
-	l.mu.Unlock()
-	if !wait {
+	if l.state.Load() == workOver {
 		f()
+		return
 	}
+	l.s.c.Loop().AfterFunc(lookAgain, func() { l.whenOver(f) })
 }
 
 // resume goes on with the session when the answer is there.
@@ -146,13 +133,14 @@ func (s *Session) resume(l *later, err error) {
 	}
 	s.waiting = nil
 	paused := s.c.Loop().Now().Sub(s.since)
-	if s.tx != nil && !s.tx.until.IsZero() {
-		s.tx.until = s.tx.until.Add(paused)
+	if !s.until.IsZero() {
+		s.until = s.until.Add(paused)
 	}
 	s.expect(s.srv.limits.IdleTimeout)
 	s.c.Resume()
 	if l.work != nil && errors.Is(err, core.ErrOverflow) && l.drop() && s.tx != nil && s.tx.committing {
-		s.tx.msg.Abort() // the commit was never begun
+		s.tx.given = nil // nobody has the message, whatever was said before
+		s.tx.msg.Abort()
 	}
 	s.settle(err, l.then)
 	if s.found && s.waiting == nil {
@@ -173,7 +161,7 @@ func (s *Session) delay(d time.Duration, then func(*Session, error)) {
 		then(s, nil)
 		return
 	}
-	pending, answer := s.Deferred()
-	s.c.AfterFunc(d, func() { answer(nil) })
-	s.settle(pending, then)
+	l := &later{s: s}
+	s.c.AfterFunc(d, func() { s.resume(l, nil) })
+	s.settle(l, then)
 }

@@ -32,7 +32,7 @@ func ParseParams(s string, utf8 bool) (Params, error) {
 		if !goodKeyword(keyword) || has && !goodValue(value, utf8) || len(params) == maxParams {
 			return nil, ErrParams
 		}
-		keyword = strings.ToUpper(keyword)
+		keyword = upper(keyword)
 		if _, twice := params[keyword]; twice {
 			return nil, ErrParams
 		}
@@ -123,10 +123,10 @@ func parseSize(s string) (n int64, over, ok bool) {
 
 // goodNotify tells whether s is a value of NOTIFY: NEVER alone, or a list of SUCCESS, FAILURE and DELAY. RFC 3461 section 4.1
 func goodNotify(s string) bool {
-	if strings.EqualFold(s, "NEVER") {
+	if equalFold(s, "NEVER") {
 		return true
 	}
-	for word := range strings.SplitSeq(strings.ToUpper(s), ",") {
+	for word := range strings.SplitSeq(upper(s), ",") {
 		if word != "SUCCESS" && word != "FAILURE" && word != "DELAY" {
 			return false
 		}
@@ -141,7 +141,7 @@ func goodORCPT(s string, utf8 bool) bool {
 	if !ok || !goodKeyword(kind) || addr == "" || len(s) > 500 {
 		return false
 	}
-	if utf8 && strings.EqualFold(kind, "utf-8") {
+	if utf8 && equalFold(kind, "utf-8") {
 		return true
 	}
 	_, err := DecodeXtext(addr)

@@ -76,7 +76,7 @@ func ParsePath(s string, utf8 bool) (p Path, rest string, err error) {
 	if in, err = skipRoute(in, utf8); err != nil {
 		return Path{}, s, err
 	}
-	if len(in) > len("postmaster") && in[len("postmaster")] == '>' && strings.EqualFold(in[:len("postmaster")], "postmaster") {
+	if len(in) > len("postmaster") && in[len("postmaster")] == '>' && equalFold(in[:len("postmaster")], "postmaster") {
 		return Path{Local: in[:len("postmaster")]}, in[len("postmaster")+1:], nil
 	}
 	p, rest, err = parseMailbox(in, utf8)
@@ -265,7 +265,7 @@ func literal(s string) (n int, err error) {
 	if !ok || tag == "" || address == "" || tag[len(tag)-1] == '-' {
 		return 0, ErrPath
 	}
-	if strings.EqualFold(tag, "IPv6") {
+	if equalFold(tag, "IPv6") {
 		if a, err := netip.ParseAddr(address); err != nil || !a.Is6() || a.Zone() != "" {
 			return 0, ErrPath
 		}

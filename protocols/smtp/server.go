@@ -42,7 +42,8 @@ type Server struct {
 	// TLSConfig is for STARTTLS (RFC 3207) and ListenTLS; nil: neither.
 	TLSConfig *tls.Config
 
-	// RequireTLS refuses mail without TLS, RequireAuth mail of who has not authenticated: 530.
+	// RequireTLS refuses mail, AUTH, VRFY and EXPN without TLS, RequireAuth mail, VRFY and EXPN of who has not authenticated:
+	// 530.
 	RequireTLS  bool
 	RequireAuth bool
 

@@ -60,6 +60,7 @@ type Session struct {
 	timerAt  time.Time // when the timer fires; zero: it does not run
 	deadline time.Time // when the client has taken too long; zero: never
 	since    time.Time // when a hook began to wait
+	until    time.Time // when the message, or the chunk that is dropped, must have come; zero: whenever
 
 	counts       [numCounters]int64
 	errors       int // since a message was accepted
@@ -95,6 +96,13 @@ func (srv *Server) newSession(c *chat.Conn, secure bool) chat.Handler {
 		_ = c.CloseWith(err)
 		return h
 	}
+	begun := false
+	defer func() { // it is not the conversation's handler yet: it would not hear that it is over already
+		if !begun || c.Closed() {
+			_ = c.Close() // after a panic
+			h.HandleClose(c, c.Core().Cause())
+		}
+	}()
 	srv.totals.open.Add(1)
 	s.count(cSessions, 1)
 	c.SetTerminator(chat.CRLF)
@@ -107,6 +115,7 @@ func (srv *Server) newSession(c *chat.Conn, secure bool) chat.Handler {
 	} else {
 		s.connected()
 	}
+	begun = true
 	return h
 }
 
@@ -124,32 +133,32 @@ func (s *Session) connected() {
 }
 
 func (s *Session) greet(err error) {
-	if err != nil || s.srv.GreetDelay <= 0 {
-		s.greetNow(err)
+	r := s.verdict(err)
+	if r != nil && !r.Positive() || s.srv.GreetDelay <= 0 {
+		s.greetNow(r)
 		return
 	}
 	s.c.AfterFunc(s.srv.GreetDelay, func() {
 		if s.mode == modeGreet {
-			s.greetNow(nil)
+			s.greetNow(r)
 		}
 	})
 }
 
-func (s *Session) greetNow(err error) {
+func (s *Session) greetNow(r *Reply) {
 	s.mode = modeCommand
 	protocol := "ESMTP"
 	if s.srv.LMTP {
 		protocol = "LMTP"
 	}
-	r := s.verdict(err)
 	switch {
 	case r == nil:
 		s.send(&Reply{Code: 220, Lines: []string{s.srv.hostname + " " + protocol}})
 	case r.Positive():
 		text := append([]string{s.srv.hostname + " " + protocol}, r.Lines...)
 		s.send(&Reply{Code: 220, Lines: []string{strings.Join(text, " ")}})
-	case r.Code == 421:
-		s.end(r, ErrRefused)
+	case r.Temporary(): // 554 would be for ever: clients give their mail up
+		s.end(&Reply{Code: 421, Enhanced: r.Enhanced, Lines: r.Lines}, ErrRefused)
 	default: // RFC 5321 section 3.1: the client is to say QUIT
 		s.unwanted = true
 		s.send(&Reply{Code: 554, Lines: append([]string(nil), r.Lines...)})
@@ -227,6 +236,11 @@ func (s *Session) bye(code int, enhanced, text string, cause error) {
 
 func (s *Session) end(r *Reply, cause error) {
 	s.send(r)
+	s.hangUp(cause)
+}
+
+// hangUp closes the connection when what was said is sent.
+func (s *Session) hangUp(cause error) {
 	s.mode = modeOver
 	s.abort()
 	s.c.CloseWhenDoneWith(cause)
@@ -237,16 +251,22 @@ func (s *Session) verdict(err error) *Reply {
 	if err == nil {
 		return nil
 	}
-	r, ok := err.(*Reply)
-	if !ok {
-		ok = errors.As(err, &r)
-	}
-	if !ok || r == nil || r.Code < 200 || r.Code > 599 {
+	r := replyOf(err)
+	if r == nil {
 		s.c.Loop().Logger().Error("smtp hook", "channel", s.c.String(), "error", err)
 		return &Reply{Code: 451, Enhanced: "4.3.0", Lines: []string{"Local error, try again later"}}
 	}
 	if r.Enhanced != "" && !goodEnhanced(r.Enhanced, r.Code/100) {
 		return &Reply{Code: r.Code, Lines: r.Lines}
+	}
+	return r
+}
+
+// replyOf is the Reply that an error is; nil if it is none that could be sent.
+func replyOf(err error) *Reply {
+	r, ok := err.(*Reply)
+	if !ok && !errors.As(err, &r) || r == nil || r.Code < 200 || r.Code > 599 {
+		return nil
 	}
 	return r
 }
@@ -284,8 +304,8 @@ func (s *Session) expect(d time.Duration) {
 	if d > 0 {
 		s.deadline = now.Add(d)
 	}
-	if s.tx != nil && !s.tx.until.IsZero() && (s.deadline.IsZero() || s.tx.until.Before(s.deadline)) {
-		s.deadline = s.tx.until
+	if !s.until.IsZero() && (s.deadline.IsZero() || s.until.Before(s.deadline)) {
+		s.deadline = s.until
 	}
 	s.schedule(now)
 }
@@ -328,6 +348,8 @@ func (h *sessionHandler) CollectIncomingData(_ *chat.Conn, data []byte) error {
 		s.body(data)
 	case modeCommand, modeAuth:
 		s.collect(data)
+	case modeSkip:
+		s.expect(s.srv.limits.IdleTimeout)
 	case modeGreet:
 		s.early()
 	}
@@ -369,9 +391,15 @@ func (s *Session) early() {
 	s.bye(554, "5.5.0", "You talk before I have greeted", ErrRefused)
 }
 
-// HandleTooLong: so long that even counting ends.
+// HandleTooLong: a line so long that even counting ends; the rest of the command or message is dropped.
 func (h *sessionHandler) HandleTooLong(c *chat.Conn) error {
-	h.over = true
+	s := (*Session)(h)
+	switch {
+	case s.mode != modeData:
+		s.over = true
+	case s.tx.refusal == nil: // it has a hole now
+		s.refuse(errLongLine)
+	}
 	c.SkipToken()
 	return nil
 }
@@ -381,9 +409,7 @@ func (h *sessionHandler) HandleEOF(c *chat.Conn) error {
 	s := (*Session)(h)
 	s.eof = true
 	if s.waiting == nil { // otherwise the client still gets its answer
-		s.abort()
-		s.mode = modeOver
-		c.CloseWhenDoneWith(io.EOF)
+		s.hangUp(io.EOF)
 	}
 	return nil
 }
@@ -417,6 +443,10 @@ func (h *sessionHandler) HandleError(c *chat.Conn, err error) {
 		c.Loop().Logger().Error("smtp hook panicked", "channel", c.String(), "panic", p.Value, "stack", string(p.Stack))
 	} else {
 		c.Loop().Logger().Warn("smtp session", "channel", c.String(), "error", err)
+	}
+	if s.mode == modeTLS { // there is nobody who could read words
+		_ = c.CloseWith(err)
+		return
 	}
 	s.bye(421, "4.3.0", "Local error, try again later", err)
 }

@@ -22,7 +22,6 @@ type transaction struct {
 	refusal    *Reply  // the answer at the end; the rest is dropped
 	behind     *Reply  // a refusal that counts when what stands before it is written
 	scan       bodyScanner
-	until      time.Time // when the message must have come; zero: whenever
 
 	chunk int64   // octets of this chunk
 	last  bool    // it is the last one
@@ -44,7 +43,10 @@ func (s *Session) reset() {
 // abort ends a transaction; a message that is under way is given up.
 func (s *Session) abort() {
 	tx, l := s.tx, s.waiting
-	s.tx, s.waiting = nil, nil
+	s.forget()
+	s.waiting = nil
+	working := l != nil && l.work != nil
+	dropped := working && l.drop()
 	if tx == nil || tx.msg == nil {
 		return
 	}
@@ -54,22 +56,39 @@ func (s *Session) abort() {
 		s.count(cAborted, 1)
 	}
 	switch {
-	case l == nil || l.work == nil:
-		if !tx.committing {
-			m.Abort()
-		}
-	case l.drop(): // also a commit: it has not begun, and never will
+	case dropped: // also a commit: it has not begun, and never will
 		m.Abort()
-	case !tx.committing:
+	case tx.committing:
+	case working:
 		l.whenOver(m.Abort)
+	default:
+		m.Abort()
 	}
 }
 
+// forget ends a transaction whose Message is not open.
+func (s *Session) forget() { s.tx, s.until = nil, time.Time{} }
+
 // ready tells whether mail is taken at all at this point.
 func (s *Session) ready() bool {
+	if s.hello == "" {
+		s.wrong(503, "5.5.1", "Say "+s.ehlo()+" first")
+		return false
+	}
+	return s.permitted()
+}
+
+// ehlo is what the client is to say first.
+func (s *Session) ehlo() string {
+	if s.srv.LMTP {
+		return "LHLO"
+	}
+	return "EHLO"
+}
+
+// permitted tells whether the client may ask for more than how to be let in: RFC 3207 section 4, RFC 4954 section 6.
+func (s *Session) permitted() bool {
 	switch {
-	case s.hello == "":
-		s.wrong(503, "5.5.1", "Say "+map[bool]string{true: "LHLO", false: "EHLO"}[s.srv.LMTP]+" first")
 	case s.srv.RequireTLS && s.tls == nil:
 		s.wrong(530, "5.7.0", "Say STARTTLS first")
 	case s.srv.RequireAuth && s.user == "":
@@ -85,7 +104,7 @@ func (s *Session) pathAndParams(arg, keyword, text, status string, utf8 bool) (r
 	if s.esmtp {
 		text += extended
 	}
-	if len(arg) < len(keyword) || !strings.EqualFold(arg[:len(keyword)], keyword) {
+	if len(arg) < len(keyword) || !equalFold(arg[:len(keyword)], keyword) {
 		s.wrong(501, "5.5.4", "Syntax: "+text)
 		return "", false
 	}
@@ -113,7 +132,28 @@ func (s *Session) pathAndParams(arg, keyword, text, status string, utf8 bool) (r
 		s.wrong(501, "5.5.4", "Parameters need EHLO; syntax: "+text)
 		return "", false
 	}
+	s.compact(len(arg))
 	return rest, true
+}
+
+// compact copies path and parameters if they are little of a command of so many octets, which they would keep in memory.
+func (s *Session) compact(octets int) {
+	n := len(s.path.Local) + len(s.path.Domain)
+	for keyword, value := range s.params {
+		n += len(keyword) + len(value)
+	}
+	if octets < 2*n+64 {
+		return
+	}
+	s.path.Local, s.path.Domain = strings.Clone(s.path.Local), strings.Clone(s.path.Domain)
+	var params Params
+	for keyword, value := range s.params {
+		if params == nil {
+			params = make(Params, len(s.params))
+		}
+		params[strings.Clone(keyword)] = strings.Clone(value)
+	}
+	s.params = params
 }
 
 const (
@@ -156,7 +196,7 @@ func (s *Session) mail(arg string) {
 // hasWord tells whether a word stands among those behind the first one.
 func hasWord(s, word string) bool {
 	for w := range strings.SplitSeq(s, " ") {
-		if strings.EqualFold(w, word) {
+		if equalFold(w, word) {
 			return true
 		}
 	}
@@ -194,18 +234,18 @@ func (s *Session) checkMail() *Reply {
 		switch {
 		case keyword == "SIZE" && offers["SIZE"]:
 			r = s.checkSize(value)
-		case keyword == "BODY" && offers["8BITMIME"]:
-			value = strings.ToUpper(value)
+		case keyword == "BODY" && (offers["8BITMIME"] || offers["BINARYMIME"]):
+			value = upper(value)
 			s.params["BODY"] = value
-			if value != "7BIT" && value != "8BITMIME" && !(value == "BINARYMIME" && offers["BINARYMIME"]) {
-				r = Replyf(501, "5.5.4", "BODY can be 7BIT or 8BITMIME")
+			if value != "7BIT" && (value != "8BITMIME" && value != "BINARYMIME" || !offers[value]) {
+				r = s.wrongBody()
 			}
 		case keyword == "SMTPUTF8" && offers["SMTPUTF8"], keyword == "REQUIRETLS" && offers["REQUIRETLS"] && s.tls != nil:
 			if value != "" {
 				r = Replyf(501, "5.5.4", "%s has no value", keyword)
 			}
 		case keyword == "RET" && offers["DSN"]:
-			value = strings.ToUpper(value)
+			value = upper(value)
 			s.params["RET"] = value
 			if value != "FULL" && value != "HDRS" {
 				r = Replyf(501, "5.5.4", "RET can be FULL or HDRS")
@@ -231,12 +271,25 @@ func (s *Session) checkMail() *Reply {
 	return nil
 }
 
+func (s *Session) wrongBody() *Reply {
+	kinds := "7BIT"
+	for _, kind := range []string{"8BITMIME", "BINARYMIME"} {
+		if s.srv.offers[kind] {
+			kinds += " or " + kind
+		}
+	}
+	return Replyf(501, "5.5.4", "BODY can be %s", kinds)
+}
+
 func (s *Session) checkSize(value string) *Reply {
 	n, over, ok := parseSize(value)
 	switch {
 	case !ok:
 		return Replyf(501, "5.5.4", "SIZE is a number")
 	case over, exceeds(n, s.srv.limits.MessageSize):
+		if s.srv.limits.MessageSize < 0 {
+			return errTooLarge
+		}
 		return Replyf(552, "5.3.4", "Message too large: %d octets at most", s.srv.limits.MessageSize)
 	}
 	return nil
@@ -271,7 +324,7 @@ func (s *Session) rcpt(arg string) {
 		var good bool
 		switch {
 		case keyword == "NOTIFY" && s.srv.offers["DSN"]:
-			s.params["NOTIFY"] = strings.ToUpper(value)
+			s.params["NOTIFY"] = upper(value)
 			good = goodNotify(value)
 		case keyword == "ORCPT" && s.srv.offers["DSN"]:
 			good = goodORCPT(value, s.tx.utf8)
@@ -314,6 +367,7 @@ var (
 	mailOk      = Replyf(250, "2.1.0", "Ok")
 	rcptOk      = Replyf(250, "2.1.5", "Ok")
 	errRelaying = Replyf(550, "5.7.1", "Relaying denied")
+	errUnwanted = Replyf(503, "5.5.1", "No service for you; say QUIT")
 )
 
 func (s *Session) rcpted(err error) {
@@ -330,10 +384,14 @@ func (s *Session) rcpted(err error) {
 // canBegin tells whether a message may begin. It is asked for DATA and for each BDAT.
 func (s *Session) canBegin() *Reply {
 	switch {
+	case s.unwanted:
+		return errUnwanted
 	case s.hello == "":
-		return Replyf(503, "5.5.1", "Say EHLO first")
+		return Replyf(503, "5.5.1", "Say %s first", s.ehlo())
 	case s.tx == nil:
 		return Replyf(503, "5.5.1", "Say MAIL first")
+	case len(s.tx.envelope.To) == 0 && s.tx.rejected && s.srv.LMTP: // RFC 2033 section 4.2
+		return Replyf(503, "5.5.1", "No valid recipients")
 	case len(s.tx.envelope.To) == 0 && s.tx.rejected:
 		return Replyf(554, "5.5.1", "No valid recipients")
 	case len(s.tx.envelope.To) == 0:
