@@ -319,6 +319,7 @@ func TestWorkOfTheGone(t *testing.T) {
 
 // A session that ends before it has begun is counted out again, and its Backend is told.
 func TestEndsBeforeItBegins(t *testing.T) {
+	cfg := useFakeTLS(t)
 	t.Cleanup(smtp.FakeTLS(func(*chat.Conn, *tls.Config) (int, error) { return 0, errors.New("no TLS today") }))
 	for name, hook := range map[string]func(*smtp.Session, string) error{
 		"closed":  func(s *smtp.Session, _ string) error { return s.Conn().Close() },
@@ -334,7 +335,7 @@ func TestEndsBeforeItBegins(t *testing.T) {
 		require.Len(t, rec.log, 2, name)
 		require.Regexp(t, "^quit ", rec.log[1], name)
 	}
-	s := newScene(t, sim.Config{}, &smtp.Server{TLSConfig: new(tls.Config)})
+	s := newScene(t, sim.Config{}, &smtp.Server{TLSConfig: cfg})
 	_, err := s.srv.ListenTLS(s.loop, "tcp", "server:465")
 	require.NoError(t, err)
 	s.Dial("tcp", "server:465").WantClosed()

@@ -16,9 +16,9 @@ import (
 )
 
 var (
-	proxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.2/32")} // "client"
+	proxies     = []netip.Prefix{netip.MustParsePrefix("192.0.2.2/32")} // "client"
 	behindProxy = netip.MustParseAddrPort("198.51.100.77:56324")
-	front   = netip.MustParseAddrPort("203.0.113.1:25")
+	front       = netip.MustParseAddrPort("203.0.113.1:25")
 )
 
 func proxyV1(client netip.AddrPort) string { return string(proxyproto.AppendV1(nil, client, front)) }

@@ -43,7 +43,7 @@ func TestRealTLS(t *testing.T) {
 		require.NoError(t, err)
 		if starttls {
 			_, mechanisms := m.Extension("AUTH")
-			require.Equal(t, "CRAM-MD5", mechanisms, "no password in the clear")
+			require.Empty(t, mechanisms, "nothing before TLS")
 			require.ErrorContains(t, m.Mail("a@example.org"), "530")
 			require.NoError(t, m.StartTLS(client))
 		}
