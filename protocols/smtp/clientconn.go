@@ -173,7 +173,9 @@ func (c *Client) now() step {
 }
 
 // command sends a line, whose answer comes to answered.
-func (c *Client) command(s step, timeout time.Duration, line string) { c.commandFor(s, timeout, line, 0) }
+func (c *Client) command(s step, timeout time.Duration, line string) {
+	c.commandFor(s, timeout, line, 0)
+}
 
 func (c *Client) commandFor(s step, timeout time.Duration, line string, rcpt int) {
 	_ = c.conn.PushString(line + "\r\n") // if it is closed, HandleClose is on its way
@@ -384,23 +386,22 @@ func (h *clientHandler) HandleSecure(conn *chat.Conn, state tls.ConnectionState)
 	return nil
 }
 
-// CollectIncomingData collects a line of a reply. A CR or LF that does not end a line has no place in one.
+// CollectIncomingData collects a line of a reply.
 func (h *clientHandler) CollectIncomingData(_ *chat.Conn, data []byte) error {
-	c := (*Client)(h)
-	if bytes.IndexByte(data, '\r') >= 0 || bytes.IndexByte(data, '\n') >= 0 {
-		c.lose(nil, fmt.Errorf("%w: a CR or LF by itself", ErrBadReply))
-		return nil
-	}
-	c.buf = append(c.buf, data...)
+	h.buf = append(h.buf, data...)
 	return nil
 }
 
-// FoundTerminator takes a line of a reply.
+// FoundTerminator takes a line of a reply. A CR or LF that does not end a line has no place in one.
 func (h *clientHandler) FoundTerminator(*chat.Conn) error {
 	c := (*Client)(h)
 	line := c.buf
 	if c.buf = line[:0]; cap(line) > keepReply {
 		c.buf = nil
+	}
+	if bytes.ContainsAny(line, "\r\n") {
+		c.lose(nil, fmt.Errorf("%w: a CR or LF by itself", ErrBadReply))
+		return nil
 	}
 	r, err := c.reply.line(line)
 	switch {

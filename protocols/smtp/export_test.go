@@ -25,3 +25,10 @@ var ParseSize = parseSize
 
 // Held is how many octets the session keeps of what the client sent.
 func (s *Session) Held() int { return cap(s.buf) }
+
+// FakeClientTLS replaces what a Client does for TLS until restore is called.
+func FakeClientTLS(start func(c *chat.Conn, cfg *tls.Config) (int, error)) (restore func()) {
+	was := startClientTLS
+	startClientTLS = start
+	return func() { startClientTLS = was }
+}
