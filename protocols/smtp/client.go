@@ -321,7 +321,7 @@ func (c *Client) finished(j *mailing) {
 // give gives the results. A func that panics does not keep the others from theirs.
 func (c *Client) give() {
 	defer func() {
-		if len(c.results) > 0 {
+		if len(c.results) > 0 || c.closed && !c.told {
 			c.soon(c.give)
 		}
 	}()
@@ -331,9 +331,11 @@ func (c *Client) give() {
 		c.results = c.results[1:]
 		j.deliver()
 	}
-	if c.closed && !c.told && c.Closed != nil {
+	if c.closed && !c.told {
 		c.told = true
-		c.Closed(c.verdict.cause())
+		if c.Closed != nil {
+			c.Closed(c.verdict.cause())
+		}
 	}
 }
 
