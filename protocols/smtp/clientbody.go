@@ -89,7 +89,7 @@ func (b *bodyProducer) More(limit int) ([]byte, error) {
 		if j.chunking && !b.mayChunk() {
 			return nil, core.ErrWouldBlock
 		}
-		if len(b.text) == 0 && !b.eof && !b.fill() {
+		if len(b.text) == 0 && !b.eof && b.err == nil && !b.fill() {
 			return nil, core.ErrWouldBlock
 		}
 		if b.err != nil {
