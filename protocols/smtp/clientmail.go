@@ -42,7 +42,7 @@ type mailing struct {
 
 // relayed are told what was accepted; each may be nil. What ends the message is told by its result.
 type relayed struct {
-	mailed func()
+	mailed func(r *Reply)
 	rcpted func(i int, r *Reply) // also refused
 	dataed func()                // the message can be sent
 }
@@ -134,6 +134,13 @@ func (j *mailing) ask() {
 	}
 }
 
+// add is another recipient of an open message.
+func (j *mailing) add(to Recipient) {
+	j.to = append(j.to, to)
+	j.each = append(j.each, nil)
+	j.advance()
+}
+
 // nobody: no recipient was accepted.
 func (j *mailing) nobody() {
 	var err error
@@ -155,7 +162,7 @@ func (j *mailing) answered(cmd command, r *Reply) {
 		if !r.Positive() {
 			j.end(stepMail, r, nil)
 		} else if j.relay.mailed != nil && !j.over {
-			j.relay.mailed()
+			j.relay.mailed(r)
 		}
 	case stepRcpt:
 		j.rcptAnswered(cmd.rcpt, r)
