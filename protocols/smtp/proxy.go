@@ -63,6 +63,7 @@ var (
 // HandleMail relays MAIL.
 func (p *Proxy) HandleMail(s *Session, from Path, params Params) error {
 	x := p.session(s)
+	x.drop() // of a message that the server refused by itself nothing is told
 	x.reused = x.c != nil && x.c.Open()
 	relay := make(Params)
 	for _, k := range params.keywords() {

@@ -462,8 +462,8 @@ func fuzzedProxy(t *testing.T, said []byte, net sim.Config, noChunking bool) (te
 	p.CloseWrite()
 	w.Advance(time.Minute)
 	require.Zero(t, rec.open)
-	require.Zero(t, srv.Open())
-	require.Zero(t, next.Open())
+	require.Zero(t, srv.Open(), w.Ladder())
+	require.Zero(t, next.Open(), w.Ladder())
 	for _, m := range rec.mails {
 		mails = append(mails, m.envelope.From.String()+m.text.String())
 	}
