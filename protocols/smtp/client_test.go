@@ -2,9 +2,7 @@ package smtp_test
 
 import (
 	"bytes"
-	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -12,7 +10,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/parley-go/parley/core"
 	"github.com/parley-go/parley/core/sim"
 	"github.com/parley-go/parley/protocols/smtp"
 )
@@ -144,37 +141,4 @@ func TestClientTraps(t *testing.T) {
 			})
 		}
 	}
-}
-
-func ExampleClient() {
-	w := sim.New(sim.Config{Latency: 5 * time.Millisecond})
-	loop := w.Loop(core.Options{Logger: slog.New(slog.DiscardHandler)})
-	defer loop.Close()
-	srv := &smtp.Server{Hostname: "mx.example.org", Backend: printer{}, NoReceived: true}
-	if _, err := srv.Listen(loop, "tcp", "server:25"); err != nil {
-		fmt.Println(err)
-		return
-	}
-
-	c := &smtp.Client{Hostname: "client.example"}
-	if err := c.Dial(loop, "tcp", "server:25"); err != nil {
-		fmt.Println(err)
-		return
-	}
-	m := &smtp.Outgoing{
-		From: smtp.Path{Local: "a", Domain: "client.example"},
-		To:   []smtp.Recipient{{Path: smtp.Path{Local: "pat", Domain: "example.org"}}, {Path: smtp.Path{Local: "tom", Domain: "example.org"}}},
-		Body: strings.NewReader("Subject: hello\n\n.\n"),
-	}
-	c.Send(m, func(r *smtp.Result) {
-		for i, to := range m.To {
-			fmt.Println(to, r.To[i])
-		}
-	})
-	c.Quit()
-	w.Settle()
-	// Output:
-	// from <a@client.example>: "Subject: hello\r\n\r\n.\r\n"
-	// <pat@example.org> 250 2.0.0 Ok, taken as C2WFOQO5.3.1
-	// <tom@example.org> 550 5.1.1 There is no tom here
 }
