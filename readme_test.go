@@ -105,7 +105,8 @@ func testsByPackage(t *testing.T) map[string][]string {
 // Every test that porting.md names exists, in the package that stands before it. No row names a place instead of a test.
 func TestPortingNamesTests(t *testing.T) {
 	tests := testsByPackage(t)
-	name := regexp.MustCompile("(?:\\b(core|buffered|chat) )?`(Test\\w+)`")
+	folders := map[string]string{"core": "core", "buffered": "buffered", "chat": "chat", "smtp": "protocols/smtp"}
+	name := regexp.MustCompile("(?:\\b(core|buffered|chat|smtp) )?`(Test\\w+)`")
 	named := 0
 	for line := range strings.Lines(portingPage(t)) {
 		pkg := ""
@@ -114,7 +115,7 @@ func TestPortingNamesTests(t *testing.T) {
 				pkg = m[1]
 			}
 			require.NotEmpty(t, pkg, "which package is %s of? %s", m[2], line)
-			require.Contains(t, tests[pkg], m[2], "package %s", pkg)
+			require.Contains(t, tests[folders[pkg]], m[2], "package %s", pkg)
 			named++
 		}
 		require.NotRegexp(t, "(^|[^`])Test[A-Z]", strings.ReplaceAll(line, "-run TestGolden", ""), "a test's name that is not marked as one")
@@ -123,41 +124,72 @@ func TestPortingNamesTests(t *testing.T) {
 	require.Greater(t, named, 80)
 }
 
-// The table of CPython's tests has each of them once, in order, with a test whose name has the id, or with a reason. A test
-// whose name has an id stands in the row of that id.
+// The tables of CPython's tests have each of them once, in order, with a test or sub-test whose name has the id, or with a
+// reason. A test whose name has an id stands in the row of that id.
 func TestPortingHasCPythonsTests(t *testing.T) {
-	_, table, found := strings.Cut(portingPage(t), "\n## The tests of CPython\n")
+	_, tables, found := strings.Cut(portingPage(t), "\n## The tests of CPython\n")
 	require.True(t, found)
-	withID := regexp.MustCompile(`^Test([AC]\d+)[A-Z]`)
+	tests, subtests := testsByPackage(t), referenceSubtests(t)
+	withID := regexp.MustCompile(`^(?:Test|TestReference/)((?:[ACS]\d+)+)[A-Z_]`)
+	each := regexp.MustCompile(`[ACS]\d+`)
 	rows := make(map[string]string)
 	var ids []string
-	for _, m := range regexp.MustCompile(`(?m)^\| ([AC]\d+) \| (.*) \| (.*) \| (.*) \|$`).FindAllStringSubmatch(table, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^\| ([ACS]\d+) \| (.*) \| (.*) \| (.*) \|$`).FindAllStringSubmatch(tables, -1) {
 		id, here := m[1], m[4]
 		ids = append(ids, id)
 		rows[id] = here
-		names := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(here, -1)
+		names := regexp.MustCompile("`(Test[\\w/]+)`").FindAllStringSubmatch(here, -1)
 		if len(names) == 0 {
 			require.Regexp(t, `^not applicable: \w+`, here, id)
 		}
 		for _, n := range names {
 			is := withID.FindStringSubmatch(n[1])
 			require.NotNil(t, is, "%s: %s has no id", id, n[1])
-			require.Equal(t, id, is[1])
-		}
-	}
-	var want []string
-	for n := range 31 {
-		want = append(want, fmt.Sprint("A", n+1))
-	}
-	for n := range 14 {
-		want = append(want, fmt.Sprint("C", n+1))
-	}
-	require.Equal(t, want, ids)
-	for pkg, names := range testsByPackage(t) {
-		for _, n := range names {
-			if is := withID.FindStringSubmatch(n); is != nil {
-				require.Contains(t, rows[is[1]], "`"+n+"`", "of package %s", pkg)
+			require.Contains(t, each.FindAllString(is[1], -1), id, n[1])
+			if _, sub, ok := strings.Cut(n[1], "/"); ok {
+				require.Contains(t, subtests, sub, id)
 			}
 		}
 	}
+	var want []string
+	for _, table := range []struct {
+		letter string
+		last   int
+	}{{"A", 31}, {"C", 14}, {"S", 89}} {
+		for n := range table.last {
+			want = append(want, fmt.Sprint(table.letter, n+1))
+		}
+	}
+	require.Equal(t, want, ids)
+	check := func(pkg, name string) {
+		if is := withID.FindStringSubmatch(name); is != nil {
+			for _, id := range each.FindAllString(is[1], -1) {
+				require.Contains(t, rows[id], "`"+name+"`", "of package %s", pkg)
+			}
+		}
+	}
+	for pkg, names := range tests {
+		for _, n := range names {
+			check(pkg, n)
+		}
+	}
+	for _, sub := range subtests {
+		check("protocols/smtp", "TestReference/"+sub)
+	}
+}
+
+// referenceSubtests lists the sub-tests of package smtp's TestReference, which is a table.
+func referenceSubtests(t *testing.T) (names []string) {
+	t.Helper()
+	src, err := os.ReadFile("protocols/smtp/reference_test.go")
+	require.NoError(t, err)
+	_, table, found := strings.Cut(string(src), "\nfunc TestReference(")
+	require.True(t, found)
+	table, _, _ = strings.Cut(table, "\n}\n")
+	for _, m := range regexp.MustCompile(`(?m)^\t\t\{"(S\d+_\w+)",`).FindAllStringSubmatch(table, -1) {
+		require.NotContains(t, names, m[1])
+		names = append(names, m[1])
+	}
+	require.NotEmpty(t, names)
+	return names
 }

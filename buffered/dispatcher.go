@@ -1,6 +1,7 @@
 package buffered
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"os"
@@ -168,6 +169,14 @@ func (d *Dispatcher) ResumeProducer() {
 	d.RequestFlush()
 }
 
+// TakeOutput takes out what is queued; see Output.Take. It is for a layer that sends it below another one.
+func (d *Dispatcher) TakeOutput() (p []byte, ok bool) {
+	p, ok = d.Out.Take((*transport)(d))
+	d.WantWrite(d.WantsWrite())
+	d.RequestFlush()
+	return p, ok
+}
+
 // pushed is what a push entails.
 func (d *Dispatcher) pushed(err error) error {
 	switch err {
@@ -270,10 +279,9 @@ func (d *Dispatcher) flush() error {
 		return nil
 	}
 	err := d.Out.Flush((*transport)(d))
-	d.WantWrite(d.Out.Blocked())
+	d.WantWrite(d.WantsWrite())
 	if d.Out.More() {
 		d.Requeue(core.Write)
-		d.WantWrite(true)
 	}
 	if err == nil && !d.Connecting() {
 		switch {
@@ -287,10 +295,20 @@ func (d *Dispatcher) flush() error {
 	return err
 }
 
+// WantsWrite is what write interest has to be: there is output to send when the socket takes it, or a closing channel waits
+// for what a layer still holds.
+func (d *Dispatcher) WantsWrite() bool {
+	return d.Out.Blocked() || d.Out.More() || d.Out.Closing() && !d.Lingering() && d.Unsent() > 0
+}
+
 // finish closes when everything is out.
 func (d *Dispatcher) finish() {
 	e := d.end
-	if !d.Out.Empty() {
+	if d.Out.Empty() {
+		d.Finish()
+	}
+	if !d.Out.Empty() || d.Unsent() > 0 {
+		d.WantWrite(d.WantsWrite())
 		d.WantRead(d.Dropping())
 		e.limit(d)
 		return
@@ -411,6 +429,10 @@ func (h *handler) HandleConnect(*core.Dispatcher) error {
 	return optional(h, core.ConnectHandler[*Dispatcher].HandleConnect)
 }
 
+func (h *handler) HandleSecure(_ *core.Dispatcher, s tls.ConnectionState) error {
+	return optional(h, func(u core.SecureHandler[*Dispatcher], d *Dispatcher) error { return u.HandleSecure(d, s) })
+}
+
 func (h *handler) HandleEOF(*core.Dispatcher) error {
 	if h.d.Closing() {
 		return nil
@@ -456,7 +478,7 @@ func (h *handler) HandleClose(_ *core.Dispatcher, cause error) {
 // AuditInterest works the interest out from the queue: see core.InterestAuditor.
 func (h *handler) AuditInterest(d *core.Dispatcher) core.Interest {
 	want := d.Interest() & (core.Read | core.Urgent)
-	if h.d.Out.Blocked() || h.d.Out.More() {
+	if h.d.WantsWrite() {
 		want |= core.Write
 	}
 	return want
@@ -480,6 +502,7 @@ func init() {
 		reflect.TypeFor[core.LevelHandler[*Dispatcher]](),
 		reflect.TypeFor[core.EOFHandler[*Dispatcher]](),
 		reflect.TypeFor[core.TimeoutHandler[*Dispatcher]](),
+		reflect.TypeFor[core.SecureHandler[*Dispatcher]](),
 		reflect.TypeFor[core.ShutdownHandler[*Dispatcher]](),
 		reflect.TypeFor[core.ErrorHandler[*Dispatcher]](),
 		reflect.TypeFor[core.CloseHandler[*Dispatcher]](),

@@ -461,6 +461,29 @@ func (o *Output) Discard(t Transport) {
 	o.state &= outFailed | outHigh | outEnded
 }
 
+// Take takes out what is queued, to be sent in another way. false: a producer is among it, and everything stays.
+func (o *Output) Take(t Transport) (p []byte, ok bool) {
+	if o.queue != nil && o.queue.producers > 0 {
+		return nil, false
+	}
+	if o.queue != nil {
+		for _, s := range o.queue.segments {
+			for s.ring.len() > 0 {
+				n := len(p)
+				p = append(p, make([]byte, s.ring.len())...)
+				m, _ := s.ring.Read(p[n:])
+				p = p[:n+m]
+			}
+			s.release()
+		}
+		o.queue = nil
+	}
+	p = append(p, o.lent...)
+	o.giveBack(t)
+	o.state &^= outBlocked
+	return p, true
+}
+
 // fail drops everything, for good.
 func (o *Output) fail(t Transport) {
 	o.Discard(t)

@@ -2,6 +2,7 @@ package chat
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/parley-go/parley/buffered"
 	"github.com/parley-go/parley/core"
+	"github.com/parley-go/parley/core/tlslayer"
 )
 
 // Conn is one end of a conversation: a channel whose input is cut into tokens and whose output is queued. All methods are
@@ -149,7 +151,7 @@ func (c *Conn) setDriver(h Handler) error {
 	default:
 		return nil
 	}
-	c.b.WantWrite(c.b.Out.Blocked())
+	c.b.WantWrite(c.b.WantsWrite())
 	c.sync()
 	return nil
 }
@@ -378,11 +380,11 @@ func (c *Conn) Detach() (conn net.Conn, unread []byte, err error) {
 	return conn, append(c.takeInput(), below...), nil
 }
 
-// Upgrade puts a layer between the conversation and its socket: TLS after STARTTLS, say. wrap gets the socket and returns
-// the layer on it. With keep, input that was read and not handed on is what the layer receives first; without, it is
-// dropped, and dropped says how much that was: right where the peer had to wait for our answer, so that it is what
-// somebody else put there. When it fails, what was to be kept is kept. Output that was pushed before goes out before, on
-// the old transport; ErrUnsupported if the peer does not take it now.
+// Upgrade puts a layer between the conversation and its socket: telnet, say, or TLS (for which there is StartTLS). wrap gets
+// the socket and returns the layer on it. With keep, input that was read and not handed on is what the layer receives first;
+// without, it is dropped, and dropped says how much that was: right where the peer had to wait for our answer, so that it
+// is what somebody else put there. When it fails, what was to be kept is kept. Output that was pushed before goes out
+// before, below the layer; ErrUnsupported if a producer is among what the peer has not taken.
 func (c *Conn) Upgrade(wrap func(core.Socket) (core.Layered, error), keep bool) (dropped int, err error) {
 	if err := c.b.FlushNow(); err != nil {
 		return 0, err
@@ -390,24 +392,49 @@ func (c *Conn) Upgrade(wrap func(core.Socket) (core.Layered, error), keep bool) 
 	if c.b.Closed() {
 		return 0, core.ErrClosed
 	}
-	if !c.b.Out.Empty() {
-		return 0, fmt.Errorf("chat: upgrade with %d bytes queued: %w", c.b.Queued(), core.ErrUnsupported)
+	out, ok := c.b.TakeOutput()
+	if !ok {
+		return 0, fmt.Errorf("chat: upgrade with a producer queued: %w", core.ErrUnsupported)
 	}
-	rest := c.takeInput()
+	in := c.takeInput()
+	if !keep {
+		dropped, in = len(in), nil
+	}
 	inner := c.b.Socket()
-	if keep && len(rest) > 0 {
-		inner = core.Prefix(inner, rest)
-	} else {
-		dropped = len(rest)
+	if len(in) > 0 || len(out) > 0 {
+		inner = core.Prefix(inner, in, out)
 	}
 	layer, err := wrap(inner)
 	if err == nil {
 		err = c.b.Dispatcher.Upgrade(layer)
 	}
-	if err != nil && keep && len(rest) > 0 {
-		c.unread().prepend(string(rest))
+	if err != nil {
+		if len(in) > 0 {
+			c.unread().prepend(string(in))
+		}
+		_ = c.Push(out)
 		c.b.RequestFlush()
 	}
 	c.sync()
 	return dropped, err
 }
+
+// StartTLS changes to TLS, as its server: see package tlslayer. Push the last answer in the clear before ("220 ready"); what is
+// pushed after it is sent when the handshake is over, and so comes HandleSecure. Input that was read and not handed on is
+// dropped, as it was not protected (CVE-2011-0411), and dropped says how much that was. Forget what the peer said before.
+// Errors: as Upgrade's; a cfg without a certificate.
+func (c *Conn) StartTLS(cfg *tls.Config) (dropped int, err error) {
+	if err := tlslayer.CheckServer(cfg); err != nil {
+		return 0, err
+	}
+	return c.Upgrade(tlslayer.WrapServer(cfg), false)
+}
+
+// StartTLSClient changes to TLS, as its client. A dropped above 0 means that somebody put something behind the server's
+// answer, which should end the connection. cfg must have ServerName, or InsecureSkipVerify.
+func (c *Conn) StartTLSClient(cfg *tls.Config) (dropped int, err error) {
+	return c.Upgrade(tlslayer.WrapClient(cfg), false)
+}
+
+// TLS returns the state of the connection's TLS, if there is one and its handshake is over.
+func (c *Conn) TLS() (tls.ConnectionState, bool) { return tlslayer.State(c.b.Socket()) }

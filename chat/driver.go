@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"reflect"
@@ -78,6 +79,10 @@ func (d *driver) HandleConnect(*core.Dispatcher) error {
 	return optional(d.conn(), core.ConnectHandler[*Conn].HandleConnect)
 }
 
+func (d *driver) HandleSecure(_ *core.Dispatcher, s tls.ConnectionState) error {
+	return optional(d.conn(), func(h core.SecureHandler[*Conn], c *Conn) error { return h.HandleSecure(c, s) })
+}
+
 func (d *driver) HandleEOF(*core.Dispatcher) error {
 	c := d.conn()
 	if c.b.Closing() {
@@ -147,7 +152,7 @@ func (d *driver) AuditInterest(cd *core.Dispatcher) core.Interest {
 	if c.wantsRead() && c.flags&ended == 0 {
 		want |= core.Read
 	}
-	if c.b.Out.Blocked() || c.b.Out.More() {
+	if c.b.WantsWrite() {
 		want |= core.Write
 	}
 	return want

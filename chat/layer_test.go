@@ -480,6 +480,56 @@ func TestUpgradeFailedKeepsInput(t *testing.T) {
 	require.Equal(t, []string{"up", "next"}, s.log)
 }
 
+// Output that the peer has not taken goes out below the layer, in front of what is pushed after the upgrade.
+func TestUpgradeSendsWhatIsQueuedBelow(t *testing.T) {
+	s := &session{}
+	w := converse(t, sim.Config{Window: 1000}, s)
+	w.peer.Stall(true)
+	clear := strings.Repeat("clear ", 5000)
+	var tapped strings.Builder
+	w.loop.Post(func() {
+		require.NoError(t, w.conn.PushString(clear))
+		_, err := w.conn.Upgrade(func(s core.Socket) (core.Layered, error) {
+			return &sim.Tap{Socket: s, Out: func(p []byte) { tapped.Write(p) }}, nil
+		}, true)
+		require.NoError(t, err)
+		require.NoError(t, w.conn.PushString("tapped"))
+		require.Equal(t, len(clear)-1000, w.conn.Core().Unsent())
+		w.conn.CloseWhenDone()
+	})
+	w.Settle()
+	require.Empty(t, tapped.String())
+	w.peer.Stall(false)
+	w.peer.Want(clear + "tapped")
+	require.Equal(t, "tapped", tapped.String())
+	w.peer.WantClosed()
+}
+
+// A channel that closes when it is done waits for what a layer holds; its end of the stream does, too.
+func TestCloseWaitsForTheLayer(t *testing.T) {
+	for name, end := range map[string]func(*chat.Conn){
+		"CloseWhenDone": (*chat.Conn).CloseWhenDone,
+		"CloseWrite":    func(c *chat.Conn) { require.NoError(t, c.CloseWrite()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := converse(t, sim.Config{Window: 10}, &session{})
+			w.peer.Stall(true)
+			w.loop.Post(func() {
+				require.NoError(t, w.conn.PushString("all of this has to arrive"))
+				_, err := w.conn.Upgrade(func(s core.Socket) (core.Layered, error) { return &sim.Tap{Socket: s}, nil }, true)
+				require.NoError(t, err)
+				end(w.conn)
+			})
+			w.Settle()
+			require.False(t, w.conn.Closed())
+			w.peer.Stall(false)
+			w.peer.Want("all of this has to arrive")
+			w.peer.WantClosed()
+			require.NoError(t, w.peer.Err())
+		})
+	}
+}
+
 // An upgrade that is refused because of what is queued leaves the marks to be told of.
 func TestUpgradeRefusedTellsOfTheMark(t *testing.T) {
 	s := &session{}
@@ -487,6 +537,7 @@ func TestUpgradeRefusedTellsOfTheMark(t *testing.T) {
 	w.peer.Stall(true)
 	w.loop.Post(func() {
 		_ = w.conn.Push(make([]byte, 100_000))
+		_ = w.conn.PushProducer(buffered.Bytes([]byte("x"), 1))
 		_, err := w.conn.Upgrade(func(s core.Socket) (core.Layered, error) { return &sim.Tap{Socket: s}, nil }, true)
 		require.ErrorIs(t, err, core.ErrUnsupported)
 	})

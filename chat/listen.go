@@ -2,8 +2,11 @@ package chat
 
 import (
 	"context"
+	"crypto/tls"
+	"net"
 
 	"github.com/parley-go/parley/core"
+	"github.com/parley-go/parley/core/tlslayer"
 )
 
 // Listen accepts connections on an address, with a handler of newHandler's for each: see core.Listen for networks and
@@ -38,6 +41,31 @@ func DialWith(d *core.Dialer, l *core.Loop, network, address string, newHandler 
 		return nil, err
 	}
 	return c, nil
+}
+
+// ListenTLS is Listen for connections that begin with TLS: see package tlslayer. newHandler is called before the handshake;
+// what it pushes waits for that, and HandleSecure follows.
+func ListenTLS(l *core.Loop, network, address string, cfg *tls.Config, newHandler func(*Conn) Handler) (*core.Listener, error) {
+	if err := tlslayer.CheckServer(cfg); err != nil {
+		return nil, err
+	}
+	lc := core.ListenConfig{Wrap: tlslayer.WrapServer(cfg)}
+	return lc.Listen(l, network, address, Accept(newHandler))
+}
+
+// DialTLS is Dial for connections that begin with TLS. HandleConnect comes before the handshake, HandleSecure after it.
+// Without cfg.ServerName the host of the address is the name that the server has to prove; nil is a cfg of the defaults.
+func DialTLS(l *core.Loop, network, address string, cfg *tls.Config, newHandler func(*Conn) Handler) (*Conn, error) {
+	if cfg == nil {
+		cfg = new(tls.Config)
+	}
+	if cfg.ServerName == "" {
+		if host, _, err := net.SplitHostPort(address); err == nil {
+			cfg = cfg.Clone()
+			cfg.ServerName = host
+		}
+	}
+	return DialWith(&core.Dialer{Wrap: tlslayer.WrapClient(cfg)}, l, network, address, newHandler)
 }
 
 // ListenAndServe serves conversations on an address until ctx is done, and returns its cause: a whole server in one call.

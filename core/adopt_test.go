@@ -43,7 +43,7 @@ func TestKernelAdoptDetach(t *testing.T) {
 					got = append(got, b[:n]...)
 					return err
 				}
-				d := k.attach(core.Prefix(s, []byte("abc")), h)
+				d := k.attach(core.Prefix(s, []byte("abc"), nil), h)
 				require.Equal(t, peer, d.RemoteAddr().String())
 				k.until("two bytes", func() bool { return len(got) > 0 })
 				require.Equal(t, "ab", string(got))
@@ -73,7 +73,7 @@ func TestKernelAdoptDetach(t *testing.T) {
 
 				s, err = core.Adopt(conn)
 				require.NoError(t, err)
-				d = k.attach(core.Prefix(s, unread), h)
+				d = k.attach(core.Prefix(s, unread, nil), h)
 				_, err = far.Write([]byte("fg"))
 				require.NoError(t, err)
 				k.until("the rest", func() bool { return len(got) == 7 })
@@ -184,7 +184,7 @@ func TestKernelUpgrade(t *testing.T) {
 		})
 		k.passes(1)
 		require.NoError(t, far.Close())
-		require.NoError(t, d.Upgrade(core.Prefix(d.Socket(), []byte("held back"))))
+		require.NoError(t, d.Upgrade(core.Prefix(d.Socket(), []byte("held back"), nil)))
 		k.until("the end", func() bool { return cause != nil })
 		require.Equal(t, "held back", string(got))
 		require.Equal(t, io.EOF, cause)

@@ -34,6 +34,9 @@ type Dialer struct {
 
 	// NoKeepAlive leaves TCP keep-alive off; without it the peer is probed after 15 s of silence, as package net does.
 	NoKeepAlive bool
+
+	// Wrap, if not nil, puts a layer on the connection before HandleConnect.
+	Wrap func(Socket) (Layered, error)
 }
 
 // Dial connects to an address: "host:port" on tcp, tcp4, tcp6, udp, udp4, udp6, a path on unix and unixgram. It returns
@@ -321,6 +324,16 @@ func (d *Dispatcher) connected() bool {
 	d.state &^= stConnecting
 	d.touch()
 	d.opened()
+	if x.Wrap != nil {
+		layer, err := x.Wrap(d.sock)
+		if err == nil {
+			err = d.Upgrade(layer)
+		}
+		if err != nil {
+			d.broke(err)
+			return false
+		}
+	}
 	if d.has.has(hasConnect) {
 		invoke(d, "HandleConnect", ConnectHandler[*Dispatcher].HandleConnect)
 	}

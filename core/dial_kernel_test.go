@@ -196,7 +196,7 @@ func TestKernelDialTimeout(t *testing.T) {
 		require.ErrorIs(t, err, core.ErrWouldBlock)
 		_, _, err = d.Detach()
 		require.Error(t, err)
-		require.ErrorIs(t, d.Upgrade(core.Prefix(d.Socket(), nil)), core.ErrUnsupported)
+		require.ErrorIs(t, d.Upgrade(core.Prefix(d.Socket(), nil, nil)), core.ErrUnsupported)
 		require.NoError(t, d.Close())
 		require.NoError(t, k.run())
 		require.True(t, other.done)

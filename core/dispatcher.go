@@ -44,6 +44,7 @@ const (
 	stParked      // hung up while it wanted nothing: the poller has it not
 	stAlways      // always ready: the poller cannot have it
 	stLayered     // sock is Layered
+	stSecured     // HandleSecure is due
 )
 
 // Core returns d; it makes a Dispatcher a Channel.
@@ -155,6 +156,40 @@ func (d *Dispatcher) Requeue(got Interest) {
 func (d *Dispatcher) Refresh() {
 	if d.alive() {
 		d.touch()
+	}
+}
+
+// Secured is for a layer that secures the connection, when its handshake is over: HandleSecure follows, before input.
+func (d *Dispatcher) Secured() {
+	if d.alive() {
+		d.state |= stSecured
+		d.touch()
+	}
+}
+
+// Unsent returns how many bytes of output layers hold that the socket below them has not taken yet.
+func (d *Dispatcher) Unsent() (n int) {
+	d.holders(func(h holder) { n += h.Unsent() })
+	return n
+}
+
+// Finish has layers make what ends their streams, such as the close_notify of TLS: for a layer above that closes the
+// channel when Unsent is 0 again.
+func (d *Dispatcher) Finish() { d.holders(holder.Finish) }
+
+func (d *Dispatcher) holders(f func(holder)) {
+	if d.state&stLayered == 0 {
+		return
+	}
+	for s := d.sock; ; {
+		if h, ok := s.(holder); ok {
+			f(h)
+		}
+		l, ok := s.(Layered)
+		if !ok {
+			return
+		}
+		s = l.Inner()
 	}
 }
 
@@ -299,14 +334,18 @@ func (d *Dispatcher) retire(cause error) {
 }
 
 // Detach takes the channel off the loop and gives its connection away, with the bytes that a layer made by Prefix still
-// held. HandleClose(ErrDetached) follows. ErrUnsupported: a socket in memory, a datagram socket, a file, another layer.
+// held. HandleClose(ErrDetached) follows. ErrUnsupported: a socket in memory, a datagram socket, a file, another layer, or
+// one by Prefix that has still to send something.
 func (d *Dispatcher) Detach() (conn net.Conn, unread []byte, err error) {
 	if !d.alive() || d.sock == nil || d.Connecting() {
 		return nil, nil, ErrClosed
 	}
 	s := d.sock
 	for p, ok := s.(*prefix); ok; p, ok = s.(*prefix) {
-		unread = append(unread, p.data...)
+		if len(p.out) > 0 {
+			break
+		}
+		unread = append(unread, p.in...)
 		s = p.Socket
 	}
 	g, ok := s.(detacher)

@@ -24,6 +24,9 @@ func (d *Dispatcher) event(got Interest) {
 	if d.state&stLayered != 0 {
 		got = readyUp(d.sock, got)
 		d.touch() // what it waits for may have changed
+		if d.state&(stSecured|stClosed) != 0 {
+			l.settle()
+		}
 	}
 	if d.state&stAlways != 0 {
 		d.touch() // for the next pass
@@ -79,6 +82,13 @@ func (d *Dispatcher) settle() {
 			return
 		case s&stFailed != 0:
 			d.shut(d.cause)
+		case s&stSecured != 0:
+			d.state &^= stSecured
+			if x, ok := layer[secure](d.sock); ok && d.has.has(hasSecure) {
+				d.call("HandleSecure", func(*Dispatcher) error {
+					return as[SecureHandler[*Dispatcher]](d.h).HandleSecure(d, x.ConnectionState())
+				})
+			}
 		case s&(stEOF|stEOFTold) == stEOF:
 			d.state |= stEOFTold
 			if d.has.has(hasEOF) {
@@ -103,7 +113,7 @@ func (d *Dispatcher) settle() {
 				d.broke(err)
 				continue
 			}
-			if s&stLayered != 0 && d.wants(Read) && pendingInput(d.sock) {
+			if s&stLayered != 0 && pendingInput(d.sock, d.Interest()) {
 				d.Requeue(Read)
 			}
 			return

@@ -2,6 +2,8 @@ package core_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,6 +13,7 @@ import (
 	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core"
 	"github.com/parley-go/parley/core/sim"
+	"github.com/parley-go/parley/core/tlslayer"
 )
 
 // pair is a loop in memory with one channel, and its peer.
@@ -448,4 +451,51 @@ func ExampleInheritedSocket() {
 	}
 	fmt.Println(len(sockets))
 	// Output: 0
+}
+
+type securedEcho struct{}
+
+func (securedEcho) HandleRead(d *core.Dispatcher) error {
+	p, err := d.RecvShared()
+	if err == nil {
+		fmt.Printf("%q\n", p)
+	}
+	return err
+}
+
+func (securedEcho) HandleSecure(_ *core.Dispatcher, s tls.ConnectionState) error {
+	fmt.Println("secured for", s.ServerName)
+	return nil
+}
+
+func ExampleSecureHandler() {
+	w := sim.New(sim.Config{})
+	loop := w.Loop(core.Options{})
+	cert, err := tlslayer.SelfSigned("server")
+	if err != nil {
+		panic(err)
+	}
+	lc := core.ListenConfig{Wrap: tlslayer.WrapServer(&tls.Config{Certificates: []tls.Certificate{cert}})}
+	_, err = lc.Listen(loop, "tcp", "server:992", &core.Funcs{Accepted: func(l *core.Listener, s core.Socket) error {
+		_, err := core.Attach(l.Loop(), s, securedEcho{})
+		return err
+	}})
+	if err != nil {
+		panic(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(cert.Leaf)
+	dialer := core.Dialer{Wrap: tlslayer.WrapClient(&tls.Config{ServerName: "server", RootCAs: roots})}
+	var d core.Dispatcher
+	err = dialer.Attach(&d, loop, "tcp", "server:992", &core.Funcs{
+		Read:   func(d *core.Dispatcher) error { _, err := d.RecvShared(); return err },
+		Secure: func(d *core.Dispatcher, _ tls.ConnectionState) error { _, err := d.Send([]byte("hello")); return err },
+	})
+	if err != nil {
+		panic(err)
+	}
+	w.Settle()
+	// Output:
+	// secured for server
+	// "hello"
 }

@@ -44,7 +44,7 @@ type (
 	// TooLongHandler: a token reached its limit (package chat).
 	TooLongHandler[C any] interface{ HandleTooLong(c C) error }
 
-	// SecureHandler: the TLS handshake is done.
+	// SecureHandler: the TLS handshake is done (package core/tlslayer). Called before any input that came through it.
 	SecureHandler[C any] interface {
 		HandleSecure(c C, s tls.ConnectionState) error
 	}
@@ -130,6 +130,7 @@ const (
 	hasReadable
 	hasWritable
 	hasAudit
+	hasSecure
 )
 
 func (s handlerSet) has(bits handlerSet) bool { return s&bits != 0 }
@@ -152,7 +153,8 @@ func detect(h any) handlerSet {
 		bit[UnixPacketHandler](h, hasUnixPacket) |
 		bit[ReadPredicate](h, hasReadable) |
 		bit[WritePredicate](h, hasWritable) |
-		bit[InterestAuditor](h, hasAudit)
+		bit[InterestAuditor](h, hasAudit) |
+		bit[SecureHandler[*Dispatcher]](h, hasSecure)
 }
 
 func bit[T any](h any, b handlerSet) handlerSet {
@@ -177,6 +179,7 @@ type Funcs struct {
 	EOF      func(d *Dispatcher) error
 	Timeout  func(d *Dispatcher) error
 	Shutdown func(d *Dispatcher) error
+	Secure   func(d *Dispatcher, s tls.ConnectionState) error
 	Error    func(d *Dispatcher, err error)
 	Close    func(d *Dispatcher, cause error)
 	Packet   func(d *Dispatcher, p []byte, from netip.AddrPort) error
@@ -190,7 +193,7 @@ func (f *Funcs) detect() (set handlerSet) {
 	}{
 		{f.Read != nil, hasRead}, {f.Write != nil, hasWrite}, {f.Connect != nil, hasConnect}, {f.EOF != nil, hasEOF},
 		{f.Timeout != nil, hasTimeout}, {f.Shutdown != nil, hasShutdown}, {f.Error != nil, hasError},
-		{f.Close != nil, hasClose}, {f.Packet != nil, hasPacket},
+		{f.Close != nil, hasClose}, {f.Packet != nil, hasPacket}, {f.Secure != nil, hasSecure},
 	} {
 		if x.set {
 			set |= x.bit
@@ -200,15 +203,16 @@ func (f *Funcs) detect() (set handlerSet) {
 }
 
 // The handler methods call the func of the same name.
-func (f *Funcs) HandleRead(d *Dispatcher) error             { return f.Read(d) }
-func (f *Funcs) HandleWrite(d *Dispatcher) error            { return f.Write(d) }
-func (f *Funcs) HandleConnect(d *Dispatcher) error          { return f.Connect(d) }
-func (f *Funcs) HandleEOF(d *Dispatcher) error              { return f.EOF(d) }
-func (f *Funcs) HandleTimeout(d *Dispatcher) error          { return f.Timeout(d) }
-func (f *Funcs) HandleShutdown(d *Dispatcher) error         { return f.Shutdown(d) }
-func (f *Funcs) HandleError(d *Dispatcher, err error)       { f.Error(d, err) }
-func (f *Funcs) HandleClose(d *Dispatcher, cause error)     { f.Close(d, cause) }
-func (f *Funcs) HandleAccepted(l *Listener, s Socket) error { return f.Accepted(l, s) }
+func (f *Funcs) HandleRead(d *Dispatcher) error                          { return f.Read(d) }
+func (f *Funcs) HandleWrite(d *Dispatcher) error                         { return f.Write(d) }
+func (f *Funcs) HandleConnect(d *Dispatcher) error                       { return f.Connect(d) }
+func (f *Funcs) HandleEOF(d *Dispatcher) error                           { return f.EOF(d) }
+func (f *Funcs) HandleTimeout(d *Dispatcher) error                       { return f.Timeout(d) }
+func (f *Funcs) HandleShutdown(d *Dispatcher) error                      { return f.Shutdown(d) }
+func (f *Funcs) HandleError(d *Dispatcher, err error)                    { f.Error(d, err) }
+func (f *Funcs) HandleClose(d *Dispatcher, cause error)                  { f.Close(d, cause) }
+func (f *Funcs) HandleSecure(d *Dispatcher, s tls.ConnectionState) error { return f.Secure(d, s) }
+func (f *Funcs) HandleAccepted(l *Listener, s Socket) error              { return f.Accepted(l, s) }
 func (f *Funcs) HandlePacket(d *Dispatcher, p []byte, from netip.AddrPort) error {
 	return f.Packet(d, p, from)
 }

@@ -25,6 +25,9 @@ type ListenConfig struct {
 	Delay       bool
 	NoKeepAlive bool
 
+	// Wrap, if not nil, puts a layer on each connection before HandleAccepted gets it.
+	Wrap func(Socket) (Layered, error)
+
 	// Limit bounds the accepted connections; see Listener.SetLimit.
 	Limit Limit
 }
@@ -56,6 +59,7 @@ const (
 type Listener struct {
 	d     Dispatcher
 	h     AcceptedHandler
+	wrap  func(Socket) (Layered, error)
 	limit Limit
 	addrs map[netip.Prefix]int // open connections by peer, if there is a PerAddr limit
 
@@ -108,7 +112,7 @@ func (c *ListenConfig) ListenSocket(l *Loop, s Socket, h AcceptedHandler) (*List
 	if err := l.reserve.open(l.sys); err != nil {
 		return nil, err
 	}
-	ln := &Listener{h: h}
+	ln := &Listener{h: h, wrap: c.Wrap}
 	ln.onRelease = func() { ln.release(netip.Prefix{}) }
 	if err := ln.d.Attach(l, s, (*acceptor)(ln)); err != nil {
 		return nil, err
@@ -287,13 +291,25 @@ func (ln *Listener) accepted(s Socket) {
 	l.stats.Accepted++
 	ln.offering = s
 	start := l.enter(&ln.d, "HandleAccepted")
-	err := ln.h.HandleAccepted(ln, s)
+	err := ln.offer(s)
 	l.leave(start)
 	if err != nil {
 		ln.d.Fail("HandleAccepted", err)
 	}
 	ln.offering = nil
 	l.settle()
+}
+
+// offer gives a connection to the handler.
+func (ln *Listener) offer(s Socket) error {
+	if ln.wrap != nil {
+		layer, err := ln.wrap(s)
+		if err != nil {
+			return err
+		}
+		s = layer
+	}
+	return ln.h.HandleAccepted(ln, s)
 }
 
 // refuse closes a connection that is over a bound.

@@ -878,7 +878,7 @@ func init() {
 		s, err := core.Adopt(near)
 		require.NoError(t, err)
 		channels := l.Stats().Channels
-		d, err := core.Attach(l, core.Prefix(s, []byte("x")), h)
+		d, err := core.Attach(l, core.Prefix(s, []byte("x"), nil), h)
 		note("predicates", err)
 		_, stepErr := l.Step(0)
 		require.NoError(t, stepErr)

@@ -142,7 +142,7 @@ func TestLayersOnADispatcher(t *testing.T) {
 	}}
 	s, p := w.Pair()
 	var tapped string
-	throttle := &sim.Throttle{Socket: core.Prefix(s, []byte("before ")), Rate: 1000}
+	throttle := &sim.Throttle{Socket: core.Prefix(s, []byte("before "), nil), Rate: 1000}
 	d, err := core.Attach(l, &sim.Tap{Socket: throttle, In: func(p []byte) { tapped += string(p) }}, h)
 	require.NoError(t, err)
 	p.Want("before ") // without any input from the peer: it is pending in a layer

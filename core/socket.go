@@ -1,6 +1,7 @@
 package core
 
 import (
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"os"
@@ -41,7 +42,10 @@ type Socket interface {
 // Layered is a Socket that stands on another one: TLS, a tap, a throttle, the PROXY protocol. See [Dispatcher.Upgrade].
 //
 // A layer that needs the loop (for a timer, or to be asked again later) has a method Attached(d *Dispatcher), which is
-// called once when the channel gets it.
+// called once when the channel gets it. One that may hold output, which it took and the socket below has not, has the
+// methods Unsent() int, and Finish(), which makes what ends its own stream: a channel that closes when its output is sent
+// calls Finish, and waits until nothing is unsent. One that secures the connection has a
+// method ConnectionState() tls.ConnectionState, and calls [Dispatcher.Secured].
 type Layered interface {
 	Socket
 
@@ -104,6 +108,16 @@ type (
 
 	// attached is told the channel that it came to stand under.
 	attached interface{ Attached(d *Dispatcher) }
+
+	// holder is a layer that may hold output which it took and the socket below has not taken yet: Unsent tells how much.
+	// Finish has it make what ends its stream, so that Unsent counts that, too.
+	holder interface {
+		Unsent() int
+		Finish()
+	}
+
+	// secure is a layer whose connection is secured once it has called Dispatcher.Secured.
+	secure interface{ ConnectionState() tls.ConnectionState }
 )
 
 // base returns the socket that the poller knows: the innermost one.
@@ -138,15 +152,31 @@ func readyUp(s Socket, got Interest) Interest {
 	return l.Ready(readyUp(l.Inner(), got))
 }
 
-// pendingInput tells whether any layer holds input.
-func pendingInput(s Socket) bool {
+// pendingInput tells whether a layer holds input that what stands above it waits for.
+func pendingInput(s Socket, want Interest) bool {
 	for {
 		l, ok := s.(Layered)
 		if !ok {
 			return false
 		}
-		if l.Pending() {
+		if want&Read != 0 && l.Pending() {
 			return true
+		}
+		want = l.Interest(want)
+		s = l.Inner()
+	}
+}
+
+// layer returns the topmost layer that is a T.
+func layer[T any](s Socket) (T, bool) {
+	for {
+		if t, ok := s.(T); ok {
+			return t, true
+		}
+		l, ok := s.(Layered)
+		if !ok {
+			var none T
+			return none, false
 		}
 		s = l.Inner()
 	}
@@ -165,30 +195,79 @@ func tellAttached(s, below Socket, d *Dispatcher) {
 	}
 }
 
-// Prefix returns a layer that first yields a copy of data and then passes everything through to s. It hands bytes that
-// were read already to the socket that should have had them: see chat.Conn.Upgrade.
-func Prefix(s Socket, data []byte) Layered {
-	return &prefix{Socket: s, data: append([]byte(nil), data...)}
+// Prefix returns a layer that first yields a copy of in and first sends a copy of out, and then passes everything through
+// to s. It hands bytes that were read already to the socket that should have had them, and lets what waits for a slow peer
+// go out below another layer: see chat.Conn.Upgrade.
+func Prefix(s Socket, in, out []byte) Layered {
+	return &prefix{Socket: s, in: append([]byte(nil), in...), out: append([]byte(nil), out...)}
 }
 
 type prefix struct {
 	Socket
-	data []byte
+	in, out []byte
+	ending  bool // CloseWrite waits for out
 }
 
 func (p *prefix) Recv(b []byte) (int, error) {
-	if len(p.data) == 0 {
+	if len(p.in) == 0 {
 		return p.Socket.Recv(b)
 	}
-	n := copy(b, p.data)
-	p.data = p.data[n:]
-	if len(p.data) == 0 {
-		p.data = nil
+	n := copy(b, p.in)
+	p.in = p.in[n:]
+	if len(p.in) == 0 {
+		p.in = nil
 	}
 	return n, nil
 }
 
-func (p *prefix) Interest(want Interest) Interest { return want }
-func (p *prefix) Ready(got Interest) Interest     { return got }
-func (p *prefix) Pending() bool                   { return len(p.data) > 0 }
-func (p *prefix) Inner() Socket                   { return p.Socket }
+func (p *prefix) Send(b []byte) (int, error) {
+	if err := p.flush(); err != nil {
+		return 0, err
+	}
+	return p.Socket.Send(b)
+}
+
+// flush sends what goes first. ErrWouldBlock: not all of it is out.
+func (p *prefix) flush() error {
+	for len(p.out) > 0 {
+		n, err := p.Socket.Send(p.out)
+		if err != nil {
+			return err
+		}
+		p.out = p.out[n:]
+	}
+	p.out = nil
+	if p.ending {
+		p.ending = false
+		return p.Socket.CloseWrite()
+	}
+	return nil
+}
+
+func (p *prefix) CloseWrite() error {
+	p.ending = true
+	if err := p.flush(); err != ErrWouldBlock {
+		return err
+	}
+	return nil
+}
+
+func (p *prefix) Interest(want Interest) Interest {
+	if len(p.out) > 0 {
+		want |= Write
+	}
+	return want
+}
+
+// Ready sends what goes first; an error of that is met by the next Recv or Send.
+func (p *prefix) Ready(got Interest) Interest {
+	if len(p.out) > 0 && got&Write != 0 && p.flush() == ErrWouldBlock {
+		got &^= Write
+	}
+	return got
+}
+
+func (p *prefix) Pending() bool { return len(p.in) > 0 }
+func (p *prefix) Unsent() int   { return len(p.out) }
+func (p *prefix) Finish()       {}
+func (p *prefix) Inner() Socket { return p.Socket }

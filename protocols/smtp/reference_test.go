@@ -13,7 +13,7 @@ import (
 )
 
 // The tests of CPython's test_smtpd, by their ids in the inventory of the project; each a table row where it is a dialog.
-// What differs on purpose says so. Not here: S1 to S6 and S15 (the servers that print, and text mode: messages are bytes),
+// What differs on purpose says so. Not here: S2 to S6 and S15 (the servers that print, and text mode: messages are bytes),
 // S38 (there is no unknown state), S77 (old names), S82 and S83 (text mode), S89 (a list of names).
 
 const (

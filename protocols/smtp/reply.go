@@ -1,4 +1,3 @@
-// Package smtp is SMTP, RFC 5321, on package chat: a server, a client and a relay.
 package smtp
 
 import (

@@ -12,6 +12,7 @@ import (
 
 	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core"
+	"github.com/parley-go/parley/core/tlslayer"
 )
 
 // Server takes mail in: ESMTP (RFC 5321), or LMTP (RFC 2033), and what Backend says becomes of it. Its fields must not be
@@ -133,6 +134,11 @@ func (srv *Server) configure() error {
 	if srv.offers["BINARYMIME"] && !srv.offers["CHUNKING"] {
 		return errors.New("smtp: Server.Extensions: BINARYMIME needs CHUNKING")
 	}
+	if srv.TLSConfig != nil {
+		if err := tlslayer.CheckServer(srv.TLSConfig); err != nil {
+			return err
+		}
+	}
 	if err := srv.Auth.check(); err != nil {
 		return err
 	}
@@ -171,8 +177,8 @@ func (srv *Server) Listen(l *core.Loop, network, address string) (*core.Listener
 
 // ListenTLS is Listen for connections that begin with TLS.
 func (srv *Server) ListenTLS(l *core.Loop, network, address string) (*core.Listener, error) {
-	if srv.TLSConfig == nil || upgradeTLS == nil {
-		return nil, fmt.Errorf("smtp: ListenTLS without Server.TLSConfig: %w", core.ErrUnsupported)
+	if srv.TLSConfig == nil {
+		return nil, errors.New("smtp: ListenTLS without Server.TLSConfig")
 	}
 	return srv.listen(l, network, address, srv.NewSessionTLS)
 }

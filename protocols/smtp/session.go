@@ -39,7 +39,6 @@ type Session struct {
 	esmtp    bool // EHLO or LHLO
 	user     string
 	tls      *tls.ConnectionState
-	draining bool // the answer to STARTTLS is not out yet
 	secured  bool // greeted already when the handshake began
 	unwanted bool // the greeting was 554: nothing but QUIT
 	leaving  bool // the loop shuts down

@@ -2,22 +2,23 @@ package smtp
 
 import (
 	"crypto/tls"
-	"errors"
 
-	"github.com/parley-go/parley/buffered"
 	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core"
+	"github.com/parley-go/parley/core/tlslayer"
 )
 
-// upgradeTLS is the one place where a conversation changes to TLS: output that was pushed goes out in the clear before,
-// input that was read and not worked on is dropped and counted, and HandleSecure follows when the handshake is over, or
-// HandleClose. nil: this build cannot, and STARTTLS is not offered.
-var upgradeTLS func(c *chat.Conn, cfg *tls.Config) (dropped int, err error)
+// upgradeTLS is how a conversation changes to TLS: the session has a deadline for the handshake already. Tests replace it.
+var upgradeTLS = func(c *chat.Conn, cfg *tls.Config) (dropped int, err error) {
+	return c.Upgrade(func(s core.Socket) (core.Layered, error) {
+		layer := tlslayer.Server(s, cfg)
+		layer.SetHandshakeTimeout(0)
+		return layer, nil
+	}, false)
+}
 
 // canStartTLS tells whether STARTTLS is offered.
-func (s *Session) canStartTLS() bool {
-	return s.srv.TLSConfig != nil && upgradeTLS != nil && s.tls == nil
-}
+func (s *Session) canStartTLS() bool { return s.srv.TLSConfig != nil && s.tls == nil }
 
 // startTLS is STARTTLS: RFC 3207. Commands that were sent behind it were not protected, and are dropped.
 func (s *Session) startTLS(arg string) {
@@ -29,8 +30,6 @@ func (s *Session) startTLS(arg string) {
 	case !s.noArgument(arg):
 	case s.hello == "":
 		s.wrong(503, "5.5.1", "Say EHLO first")
-	case !s.canStartTLS():
-		s.wrong(454, "4.7.0", "TLS not available")
 	default:
 		s.say(220, "2.0.0", "Ready for TLS")
 		s.secured = true
@@ -44,27 +43,8 @@ func (s *Session) secure() {
 	s.hello, s.esmtp, s.user, s.auth = "", false, "", nil
 	s.mode = modeTLS
 	s.expect(s.srv.limits.TLSTimeout)
-	if upgradeTLS == nil || s.srv.TLSConfig == nil {
-		_ = s.c.CloseWith(errNoTLS)
-		return
-	}
-	s.upgrade()
-}
-
-// flushed are marks that tell when all output is sent.
-var flushed = &buffered.Marks{Low: 0, High: 0, Limit: buffered.DefaultMarks.Limit}
-
-// upgrade has the conversation change to TLS, once the peer has taken what was said in the clear.
-func (s *Session) upgrade() {
 	dropped, err := upgradeTLS(s.c, s.srv.TLSConfig)
-	switch {
-	case err == nil:
-	case errors.Is(err, core.ErrUnsupported) && s.c.Queued() > 0:
-		s.draining = true
-		s.c.SetMarks(flushed)
-		s.c.Pause()
-		return
-	default:
+	if err != nil {
 		_ = s.c.CloseWith(err)
 		return
 	}
@@ -73,25 +53,6 @@ func (s *Session) upgrade() {
 		s.c.Loop().Logger().Warn("smtp: octets behind STARTTLS were dropped", "channel", s.c.String(), "octets", dropped)
 	}
 }
-
-// HandleHigh is there for the pair.
-func (h *sessionHandler) HandleHigh(*chat.Conn) error { return nil }
-
-// HandleLow: the answer to STARTTLS is out.
-func (h *sessionHandler) HandleLow(c *chat.Conn) error {
-	s := (*Session)(h)
-	if s.draining {
-		s.draining = false
-		c.SetMarks(nil)
-		s.upgrade()
-		if !s.draining {
-			c.Resume()
-		}
-	}
-	return nil
-}
-
-var errNoTLS = Replyf(454, "4.7.0", "TLS not available")
 
 // HandleSecure: the handshake is over. After STARTTLS the client begins anew; a connection that began with TLS is greeted.
 func (h *sessionHandler) HandleSecure(c *chat.Conn, state tls.ConnectionState) error {
