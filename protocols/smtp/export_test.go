@@ -25,3 +25,51 @@ var ParseSize = parseSize
 
 // Held is how many octets the session keeps of what the client sent.
 func (s *Session) Held() int { return cap(s.buf) }
+
+// FakeClientTLS replaces what a Client does for TLS until restore is called.
+func FakeClientTLS(start func(c *chat.Conn, cfg *tls.Config) (int, error)) (restore func()) {
+	was := startClientTLS
+	startClientTLS = start
+	return func() { startClientTLS = was }
+}
+
+// ParseReply reads a reply from lines, and answers how many of them it read.
+func ParseReply(lines []string) (r *Reply, n int, err error) {
+	var p replyParser
+	for _, line := range lines {
+		n++
+		if r, err = p.line([]byte(line)); r != nil || err != nil {
+			break
+		}
+	}
+	if r != nil {
+		r.takeEnhanced()
+	}
+	return r, n, err
+}
+
+var ReadOffers = readOffers
+
+// Stuff returns what is sent of a message that comes in these pieces, and whether a CR or LF stood by itself in it.
+func Stuff(dots bool, pieces ...[]byte) (out []byte, bare bool) {
+	d := stuffer{dots: dots}
+	for _, p := range pieces {
+		out = d.append(out, p)
+	}
+	return d.end(out), d.bare
+}
+
+// StuffTo is for the benchmark.
+func StuffTo(out, text []byte) []byte {
+	d := stuffer{dots: true}
+	return d.end(d.append(out, text))
+}
+
+// ClientHeld is how many octets a Client keeps of what the server said.
+func ClientHeld(c *Client) int {
+	n := cap(c.buf)
+	for _, l := range c.reply.lines {
+		n += len(l)
+	}
+	return n
+}
