@@ -50,7 +50,7 @@ func (osFS) mkdir(name string) error                    { return os.Mkdir(name, 
 func (osFS) link(from, to string) error                 { return os.Link(from, to) }
 func (osFS) rename(from, to string) error               { return os.Rename(from, to) }
 func (osFS) remove(name string) error                   { return os.Remove(name) }
-func (osFS) stat(name string) (fs.FileInfo, error)      { return os.Lstat(name) }
+func (osFS) stat(name string) (fs.FileInfo, error)      { return os.Stat(name) }
 func (osFS) readDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
 func (osFS) same(a, b fs.FileInfo) bool                 { return os.SameFile(a, b) }
 func (osFS) syncDir(name string) error                  { return syncDir(name) }

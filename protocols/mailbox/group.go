@@ -5,9 +5,9 @@ import "sync"
 // group lets those who want the same thing done at a time have it done once for all of them. What is done for one begins
 // after he asked.
 type group struct {
-	working sync.Mutex // held while it is done
-	mu      sync.Mutex
-	next    *round // who waits for it to be done again
+	mu   sync.Mutex
+	now  *round // that is under way, or was the last; nil: there was none
+	next *round // that begins when that has ended; nil: nobody waits
 }
 
 type round struct {
@@ -18,7 +18,7 @@ type round struct {
 // do returns when f has been called, by whomever, after do was. All that share a call get its error.
 func (g *group) do(f func() error) error {
 	g.mu.Lock()
-	r := g.next
+	r, before := g.next, g.now
 	first := r == nil
 	if first {
 		r = &round{done: make(chan struct{})}
@@ -29,12 +29,13 @@ func (g *group) do(f func() error) error {
 		<-r.done
 		return r.err
 	}
-	g.working.Lock()
+	if before != nil {
+		<-before.done
+	}
 	g.mu.Lock()
-	g.next = nil // for those who come from here on, this call may be too early
+	g.now, g.next = r, nil // for those who come from here on, this call may be too early
 	g.mu.Unlock()
 	r.err = f()
-	g.working.Unlock()
 	close(r.done)
 	return r.err
 }
