@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/parley-go/parley/protocols/mailbox"
 )
@@ -61,4 +63,30 @@ func ExampleDelivery() {
 	text, err := os.ReadFile(filepath.Join(top, "new", d.Name()))
 	fmt.Printf("%q %v\n", text, err)
 	// Output: "Subject: hello\n\nA message in pieces.\n" <nil>
+}
+
+func ExampleMbox() {
+	top, err := os.MkdirTemp("", "example")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(top)
+
+	box := &mailbox.Mbox{Path: filepath.Join(top, "pat")}
+	at := time.Date(2026, 7, 5, 12, 0, 0, 0, time.UTC)
+	message := "Subject: hello\r\n\r\nFrom now on, lines that begin so are marked.\r\n"
+	if err := box.Append(context.Background(), "tim@example.org", at, strings.NewReader(message)); err != nil {
+		fmt.Println(err)
+		return
+	}
+	text, err := os.ReadFile(box.Path)
+	fmt.Printf("%s%v\n", text, err)
+	// Output:
+	// From tim@example.org Sun Jul  5 12:00:00 2026
+	// Subject: hello
+	//
+	// >From now on, lines that begin so are marked.
+	//
+	// <nil>
 }

@@ -243,7 +243,7 @@ func oneMessage(in io.Reader) (bool, error) {
 		if err != nil && err != io.EOF && err != bufio.ErrBufferFull {
 			return false, err
 		}
-		text := string(line)
+		text, _, lost := strings.Cut(string(line), "\x00")
 		isFrom := lineBegins && strings.HasPrefix(text, from)
 		switch {
 		case begun:
@@ -251,7 +251,7 @@ func oneMessage(in io.Reader) (bool, error) {
 				return false, nil
 			}
 		case text == "\n": // the gap
-		case isFrom, text == "", text[0] == 0, err == io.EOF && strings.HasPrefix(from, text):
+		case isFrom, (lost || err == io.EOF) && strings.HasPrefix(from, text):
 			begun = true
 		default:
 			return false, nil
