@@ -102,6 +102,8 @@ type Delivery struct {
 	ends lineEnds
 	buf  []byte // LF
 	name string // in new
+
+	committed bool
 }
 
 // Begin begins a message: its file is made in tmp.
@@ -169,6 +171,7 @@ func (d *Delivery) Commit(ctx context.Context) error {
 	} else {
 		_ = d.m.fs.remove(d.tmp)
 	}
+	d.committed = err == nil
 	return full(err)
 }
 
@@ -226,6 +229,15 @@ func (d *Delivery) Abort() {
 
 // Name is what the message is called in new, once it was committed.
 func (d *Delivery) Name() string { return d.name }
+
+// Withdraw takes a message that was committed out of new again, for who delivers to several mailboxes, or to none of them.
+// One that a reader has taken to cur is left to him: then the error is fs.ErrNotExist.
+func (d *Delivery) Withdraw() error {
+	if !d.committed {
+		return fs.ErrNotExist
+	}
+	return d.m.fs.remove(filepath.Join(d.m.dir, "new", d.name))
+}
 
 // Deliver delivers a message that is all there: Begin, Write and Commit. It returns what the message is called in new.
 func (m *Maildir) Deliver(ctx context.Context, message []byte) (name string, err error) {

@@ -344,6 +344,14 @@ func TestEndOfDelivery(t *testing.T) {
 	require.ErrorIs(t, d.Commit(background), os.ErrClosed)
 	require.Equal(t, []string{""}, m.files("box/new"), "an empty message is one, too")
 
+	require.NoError(t, d.Withdraw())
+	require.ErrorIs(t, d.Withdraw(), fs.ErrNotExist)
+	require.Empty(t, m.files("box/new"))
+	d, err = box.Begin()
+	require.NoError(t, err)
+	require.ErrorIs(t, d.Withdraw(), fs.ErrNotExist)
+	require.NoError(t, d.Commit(background))
+
 	why := errors.New("why")
 	ctx, cancel := context.WithCancelCause(background)
 	cancel(why)
