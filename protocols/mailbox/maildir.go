@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -130,16 +131,25 @@ func (d *Delivery) Write(p []byte) (int, error) {
 	if d.err != nil {
 		return 0, d.err
 	}
-	out := p
-	if d.m.LF {
-		d.buf = d.ends.appendTo(d.buf[:0], p)
-		out = d.buf
+	if !d.m.LF {
+		if err := d.write(p); err != nil {
+			return 0, err
+		}
+		return len(p), nil
 	}
-	if _, err := d.f.Write(out); err != nil {
-		d.err = full(err)
-		return 0, d.err
+	for piece := range slices.Chunk(p, 16<<10) { // so that what is kept stays small
+		d.buf = d.ends.appendTo(d.buf[:0], piece)
+		if err := d.write(d.buf); err != nil {
+			return 0, err
+		}
 	}
 	return len(p), nil
+}
+
+func (d *Delivery) write(p []byte) error {
+	_, err := d.f.Write(p)
+	d.err = full(err)
+	return d.err
 }
 
 // Commit puts the message into new. When it returns nil the message is there, whole and once, and stays there if the machine

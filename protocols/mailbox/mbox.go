@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -136,9 +137,15 @@ type quoter struct {
 	last byte // that was written
 }
 
-func (q *quoter) Write(p []byte) (int, error) {
-	q.buf = q.ends.appendTo(q.buf[:0], p)
-	return len(p), q.lines(q.buf)
+func (q *quoter) Write(p []byte) (n int, err error) {
+	for piece := range slices.Chunk(p, 8<<10) { // so that what is kept stays small
+		q.buf = q.ends.appendTo(q.buf[:0], piece)
+		if err := q.lines(q.buf); err != nil {
+			return n, err
+		}
+		n += len(piece)
+	}
+	return n, nil
 }
 
 func (q *quoter) lines(p []byte) error {

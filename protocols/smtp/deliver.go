@@ -108,7 +108,8 @@ type Func func(ctx context.Context, envelope *Envelope, message *io.SectionReade
 // terminal might take for a command is escaped. At the end of the header stand the client's address, as in Python, and the
 // envelope.
 type Print struct {
-	W io.Writer // gets one message at a time
+	// W gets one message at a time; os.Stdout if nil.
+	W io.Writer
 
 	mu sync.Mutex
 }
@@ -270,7 +271,11 @@ func (b *Print) Begin(s *Session, e *Envelope) (Message, error) {
 		for i, r := range e.To {
 			to[i] = r.Address()
 		}
-		w := bufio.NewWriter(b.W)
+		out := b.W
+		if out == nil {
+			out = os.Stdout
+		}
+		w := bufio.NewWriter(out)
 		_, _ = w.WriteString("---------- MESSAGE FOLLOWS ----------\n") // errors stay, for Flush
 		if err := printMessage(w, message, "X-Peer: "+peer+"\nX-MailFrom: "+e.From.Address()+"\nX-RcptTo: "+strings.Join(to, ", ")+"\n"); err != nil {
 			return err

@@ -25,3 +25,6 @@ var ParseSize = parseSize
 
 // Held is how many octets the session keeps of what the client sent.
 func (s *Session) Held() int { return cap(s.buf) }
+
+// WaitForAborts waits until what was given up is removed.
+func WaitForAborts() { aborts.Wait() }
