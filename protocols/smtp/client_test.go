@@ -14,8 +14,8 @@ import (
 	"github.com/parley-go/parley/protocols/smtp"
 )
 
-// mailbox is an address that must be one.
-func mailbox(t testing.TB, s string) smtp.Path {
+// addr is an address that must be one.
+func addr(t testing.TB, s string) smtp.Path {
 	t.Helper()
 	if s == "" {
 		return smtp.Path{}
@@ -28,9 +28,9 @@ func mailbox(t testing.TB, s string) smtp.Path {
 // outgoing is a message to the named users of example.org.
 func outgoing(t testing.TB, body string, users ...string) *smtp.Outgoing {
 	t.Helper()
-	m := &smtp.Outgoing{From: mailbox(t, "a@client.example"), Body: strings.NewReader(body)}
+	m := &smtp.Outgoing{From: addr(t, "a@client.example"), Body: strings.NewReader(body)}
 	for _, u := range users {
-		m.To = append(m.To, smtp.Recipient{Path: mailbox(t, u+"@example.org")})
+		m.To = append(m.To, smtp.Recipient{Path: addr(t, u+"@example.org")})
 	}
 	return m
 }

@@ -62,8 +62,8 @@ func TestClientBadBodies(t *testing.T) {
 			t.Run(fmt.Sprint(x.name, " chunked ", chunked), func(t *testing.T) {
 				s := newStage(t, sim.Config{Work: time.Millisecond}, &smtp.Client{NoChunking: !chunked})
 				m := x.m
-				m.From, m.Body = mailbox(t, "a@client.example"), x.body()
-				m.To = []smtp.Recipient{{Path: mailbox(t, "user@example.org")}}
+				m.From, m.Body = addr(t, "a@client.example"), x.body()
+				m.To = []smtp.Recipient{{Path: addr(t, "user@example.org")}}
 				s.send(&m)
 				s.send(outgoing(t, "second", "user"))
 				s.offer("CHUNKING")
@@ -363,7 +363,7 @@ func TestClientManyRecipients(t *testing.T) {
 			&smtp.Client{NoChunking: !chunking})
 		m := outgoing(t, "x", "nobody")
 		for i := range 3500 {
-			m.To = append(m.To, smtp.Recipient{Path: mailbox(t, fmt.Sprintf("user%d.%s@example.org", i, strings.Repeat("x", 200)))})
+			m.To = append(m.To, smtp.Recipient{Path: addr(t, fmt.Sprintf("user%d.%s@example.org", i, strings.Repeat("x", 200)))})
 		}
 		s.send(m)
 		most := 0

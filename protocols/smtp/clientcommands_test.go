@@ -20,7 +20,7 @@ var everything = []string{"SIZE 1000000", "8BITMIME", "SMTPUTF8", "DSN", "AUTH P
 
 // What MAIL and RCPT say, by what is offered.
 func TestClientParameters(t *testing.T) {
-	path := func(s string) smtp.Path { return mailbox(t, s) }
+	path := func(s string) smtp.Path { return addr(t, s) }
 	for _, x := range []struct {
 		name   string
 		offers []string
@@ -227,13 +227,14 @@ func TestClientAndServer(t *testing.T) {
 // TLS in both forms, with our own server: PLAIN is chosen then, and what was offered in the clear is forgotten.
 func TestClientAndServerTLS(t *testing.T) {
 	useFakeClientTLS(t, nil)
+	cfg := useFakeTLS(t)
 	t.Cleanup(smtp.FakeTLS(func(c *chat.Conn, _ *tls.Config) (int, error) {
 		return c.Upgrade(func(s core.Socket) (core.Layered, error) { return &fakeTLS{Socket: s, c: c, both: true}, nil }, false)
 	}))
 	for _, policy := range []smtp.TLSPolicy{smtp.TLSOpportunistic, smtp.TLSRequired, smtp.TLSImplicit, smtp.TLSNever} {
 		var secure []bool
 		rec := &recorder{commit: func(s *smtp.Session, _ *mail) error { secure = append(secure, s.TLS() != nil); return nil }}
-		srv := &smtp.Server{TLSConfig: new(tls.Config), Auth: passwords, RequireAuth: true, Backend: rec}
+		srv := &smtp.Server{TLSConfig: cfg, Auth: passwords, RequireAuth: true, Backend: rec}
 		s := newScene(t, sim.Config{Latency: time.Millisecond}, srv)
 		_, err := srv.ListenTLS(s.loop, "tcp", "server:465")
 		require.NoError(t, err)

@@ -73,3 +73,6 @@ func ClientHeld(c *Client) int {
 	}
 	return n
 }
+
+// WaitForAborts waits until what was given up is removed.
+func WaitForAborts() { aborts.Wait() }

@@ -1,0 +1,7 @@
+//go:build !unix && !windows
+
+package mailbox
+
+import "syscall"
+
+const errDiskFull = syscall.EDQUOT
