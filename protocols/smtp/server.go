@@ -71,6 +71,9 @@ type Server struct {
 	// GreetDelay is how long the greeting waits. A client that does not wait for it, as junk senders do not, is refused.
 	GreetDelay time.Duration
 
+	// ReusePort lets several Listen share an address, one on each loop (core.ListenConfig).
+	ReusePort bool
+
 	// Limits bound what clients can do; the zero value has defaults that are safe.
 	Limits Limits
 
@@ -196,7 +199,7 @@ func (srv *Server) listen(l *core.Loop, network, address string, newHandler func
 	if err := srv.prepare(); err != nil {
 		return nil, err
 	}
-	lc := core.ListenConfig{Limit: core.Limit{Total: srv.limits.Conns, PerAddr: max(srv.limits.ConnsPerAddr, 0)}}
+	lc := core.ListenConfig{ReusePort: srv.ReusePort, Limit: core.Limit{Total: srv.limits.Conns, PerAddr: max(srv.limits.ConnsPerAddr, 0)}}
 	lc.Limit.Refusal = string(Replyf(421, "4.7.0", "%s Too many connections, try again later", srv.hostname).appendTo(nil))
 	accept := chat.Accept(newHandler)
 	if len(srv.ProxyFrom) > 0 {

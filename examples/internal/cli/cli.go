@@ -99,10 +99,9 @@ func Listening(addr fmt.Stringer) {
 	fmt.Fprintf(os.Stderr, "listening on %s\n", addr)
 }
 
-// Serve runs a loop until SIGINT or SIGTERM, then shuts it down: what is under way has Grace to finish, or until a second
-// signal.
-func Serve(l *core.Loop) error {
-	defer l.Close()
+// Serve runs loops, each on a goroutine of its own, until SIGINT or SIGTERM, then shuts them down: what is under way has
+// Grace to finish, or until a second signal. When one of them fails it ends the others.
+func Serve(loops ...*core.Loop) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	done := make(chan struct{})
@@ -112,17 +111,33 @@ func Serve(l *core.Loop) error {
 		for range 2 {
 			select {
 			case <-signals:
-				l.Shutdown(Grace)
+				for _, l := range loops {
+					l.Shutdown(Grace)
+				}
 			case <-done:
 				return
 			}
 		}
 		cancel(errAgain)
 	}()
-	if err := l.Run(ctx); err != nil && !errors.Is(err, errAgain) {
-		return err
+	ended := make(chan error)
+	for _, l := range loops {
+		go func() {
+			err := l.Run(ctx)
+			_ = l.Close()
+			if err != nil {
+				cancel(err)
+			}
+			ended <- err
+		}()
 	}
-	return nil
+	var failed error
+	for range loops {
+		if err := <-ended; err != nil && failed == nil && !errors.Is(err, errAgain) {
+			failed = err
+		}
+	}
+	return failed
 }
 
 var errAgain = errors.New("second signal")
