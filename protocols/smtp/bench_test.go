@@ -177,3 +177,16 @@ func BenchmarkConnection(b *testing.B) {
 type kept struct{ core.Socket }
 
 func (kept) Close() error { return nil }
+
+// What a message costs in allocations: its commands, its parameters, its transaction, its name.
+func TestAllocationsPerMessage(t *testing.T) {
+	d := new(counted)
+	l := scripted(t, &smtp.Server{Backend: d}, lockstep(benchText(4<<10))...)
+	message := func() {
+		for n := d.committed; d.committed == n; {
+			step(t, l)
+		}
+	}
+	message() // EHLO
+	require.LessOrEqual(t, testing.AllocsPerRun(500, message), 12.0)
+}
