@@ -5,9 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"net"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -120,7 +117,7 @@ func TestAnswerWithinHook(t *testing.T) {
 	within := false
 	rec := &recorder{hooks: hooks{"vrfy": func(s *smtp.Session, what string) (err error) {
 		if what == "wait" {
-			err, answer = s.Deferred()
+			answer, err = s.Deferred()
 			return err
 		}
 		within = true
@@ -129,7 +126,7 @@ func TestAnswerWithinHook(t *testing.T) {
 		within = false
 		return nil
 	}}}
-	rec.begin = func(s *smtp.Session, _ *mail) (err error) { err, answer = s.Deferred(); return err }
+	rec.begin = func(s *smtp.Session, _ *mail) (err error) { answer, err = s.Deferred(); return err }
 	rec.write = func(*smtp.Session, []byte) error {
 		require.False(t, within)
 		panic("secret")
@@ -219,72 +216,6 @@ func TestEachGetsItsAnswer(t *testing.T) {
 	require.Regexp(t, "^250 2.0.0 .*\r\n421 4.3.2 enough\r\n250 2.0.0 .*\r\n$", p.Read())
 	p.WantClosed()
 	require.EqualValues(t, 2, s.srv.Counters().Recipients)
-}
-
-// A Message whose work goes on when its connection is lost is aborted on the loop's goroutine when that work is over, also
-// if nothing can be posted then. On the kernel's sockets: core/sim never does two things at a time.
-func TestAbortOnTheLoop(t *testing.T) {
-	loop, err := core.NewLoop(core.Options{MaxPosts: 1})
-	require.NoError(t, err)
-	defer loop.Close()
-	begun, release, stack := make(chan *smtp.Session, 1), make(chan bool), ""
-	rec := new(recorder)
-	rec.write = func(s *smtp.Session, _ []byte) error {
-		return s.Later(func(context.Context) error { begun <- s; <-release; return nil })
-	}
-	srv := &smtp.Server{Backend: stacked{rec, &stack}}
-	fill(srv)
-	ln, err := srv.Listen(loop, "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	client, err := net.Dial("tcp", ln.Addr().String())
-	require.NoError(t, err)
-	defer client.Close()
-	_, err = client.Write([]byte("HELO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n"))
-	require.NoError(t, err)
-	step := func() {
-		_, err := loop.Step(-1)
-		require.NoError(t, err)
-	}
-	for rec.open == 0 {
-		step()
-	}
-	s := <-begun
-	require.NoError(t, s.Conn().Close())
-	_, err = loop.Step(0)
-	require.NoError(t, err)
-	require.Zero(t, srv.Open())
-	require.Zero(t, rec.aborted)
-	require.True(t, loop.Post(func() {}))
-	require.False(t, loop.Post(func() {}))
-	close(release)
-	for loop.Stats().Posts < 2 { // the second is the end of the work
-		runtime.Gosched()
-	}
-	for rec.aborted == 0 {
-		step()
-	}
-	require.NotContains(t, stack, "(*later).run")
-	require.Zero(t, rec.open)
-}
-
-type stacked struct {
-	*recorder
-	stack *string
-}
-
-type stackedMail struct {
-	smtp.Message
-	stack *string
-}
-
-func (r stacked) Begin(s *smtp.Session, e *smtp.Envelope) (smtp.Message, error) {
-	m, err := r.recorder.Begin(s, e)
-	return stackedMail{m, r.stack}, err
-}
-
-func (m stackedMail) Abort() {
-	*m.stack = string(debug.Stack())
-	m.Message.Abort()
 }
 
 // Work that has not begun when its client is gone does not begin any more.

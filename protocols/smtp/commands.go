@@ -1,7 +1,7 @@
 package smtp
 
 import (
-	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -283,22 +283,15 @@ func (s *Session) offers() []string {
 		}
 	}
 	add("PIPELINING", "")
-	add("SIZE", fmt.Sprintf(" %d", max(srv.limits.MessageSize, 0)))
+	add("SIZE", " "+strconv.FormatInt(max(srv.limits.MessageSize, 0), 10))
 	add("8BITMIME", "")
 	add("BINARYMIME", "")
 	add("CHUNKING", "")
 	add("SMTPUTF8", "")
 	add("ENHANCEDSTATUSCODES", "")
 	add("DSN", "")
-	var limits string
-	if n := srv.limits.Transactions; n > 0 && n < 1_000_000 { // RFC 9422 section 4: at most six digits
-		limits += fmt.Sprintf(" MAILMAX=%d", srv.limits.Transactions)
-	}
-	if n := srv.limits.Recipients; n > 0 && n < 1_000_000 {
-		limits += fmt.Sprintf(" RCPTMAX=%d", srv.limits.Recipients)
-	}
-	if limits != "" {
-		add("LIMITS", limits)
+	if text := srv.limits.announced(); text != "" {
+		add("LIMITS", text)
 	}
 	if s.tls != nil { // RFC 8689 section 2: only under TLS
 		add("REQUIRETLS", "")
@@ -354,25 +347,27 @@ func (s *Session) help(arg string) {
 		s.send(&Reply{Code: 214, Enhanced: "2.0.0", Lines: []string{"Commands: " + s.verbs(), "RFC 5321 says what they mean"}})
 		return
 	}
-	text, ok := syntax[verb]
-	switch {
-	case !ok:
+	if _, ok := syntax[verb]; !ok {
 		s.wrong(501, "5.5.4", "Commands: "+s.verbs())
-	case s.esmtp && (verb == "MAIL" || verb == "RCPT"):
-		s.say(214, "2.0.0", "Syntax: "+text+extended)
-	default:
-		s.say(214, "2.0.0", "Syntax: "+text)
+		return
 	}
+	s.say(214, "2.0.0", "Syntax: "+s.syntax(verb))
 }
 
-// syntax is what each command looks like; extended is what parameters look like.
+// syntax is what a command looks like in this session.
+func (s *Session) syntax(verb string) string {
+	if s.esmtp && (verb == "MAIL" || verb == "RCPT") {
+		return syntax[verb] + " [SP parameters]"
+	}
+	return syntax[verb]
+}
+
+// syntax is what each command looks like.
 var syntax = map[string]string{
 	"HELO": "HELO hostname", "EHLO": "EHLO hostname", "LHLO": "LHLO hostname", "MAIL": "MAIL FROM:<address>", "RCPT": "RCPT TO:<address>",
 	"DATA": "DATA", "BDAT": "BDAT size [LAST]", "RSET": "RSET", "NOOP": "NOOP [anything]", "QUIT": "QUIT", "VRFY": "VRFY address",
 	"EXPN": "EXPN list", "HELP": "HELP [command]", "STARTTLS": "STARTTLS", "AUTH": "AUTH mechanism [initial response]",
 }
-
-const extended = " [SP parameters]"
 
 // verbs are the commands that there are.
 func (s *Session) verbs() string {

@@ -76,7 +76,10 @@ func (s *Session) dataBegun(err error) {
 // head writes the Received field.
 func (s *Session) head() {
 	if !s.srv.NoReceived {
-		s.write(s.received())
+		p := scratch.Get().(*[]byte)
+		*p = s.appendReceived((*p)[:0])
+		s.write(*p)
+		scratch.Put(p)
 	}
 }
 
@@ -163,10 +166,12 @@ func (s *Session) finish() {
 
 // committed answers the message.
 func (s *Session) committed(err error) {
-	tx, id := s.tx, s.ID()
-	ok := Replyf(250, "2.0.0", "Ok, taken as %s", id)
+	tx, ok := s.tx, &Reply{Code: 250, Enhanced: "2.0.0"}
 	s.forget() // from here on there is nothing to abort
 	r := s.verdict(err)
+	if r == nil || tx.given != nil {
+		ok.Lines = []string{"Ok, taken as " + tx.id}
+	}
 	taken := int64(0)
 	if !s.srv.LMTP {
 		if s.respond(r, ok) {

@@ -117,7 +117,7 @@ func ExampleSession() {
 type patient struct{ sink }
 
 func (patient) HandleVrfy(s *smtp.Session, _ string) error {
-	pending, answer := s.Deferred()
+	answer, pending := s.Deferred()
 	s.Conn().AfterFunc(time.Minute, func() { answer(nil) })
 	return pending
 }

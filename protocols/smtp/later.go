@@ -47,9 +47,9 @@ func (s *Session) Later(work func(ctx context.Context) error) error { return &la
 // the loop's goroutine (core.Loop.Post from others), may be called before the hook returns and from other hooks, and counts
 // once; what follows from it comes in the loop's next pass. As long as it is not called the client waits: nothing else
 // bounds that.
-func (s *Session) Deferred() (pending error, answer func(error)) {
+func (s *Session) Deferred() (answer func(error), pending error) {
 	l := &later{s: s}
-	return l, func(err error) {
+	answer = func(err error) {
 		if l.answered {
 			return
 		}
@@ -58,6 +58,7 @@ func (s *Session) Deferred() (pending error, answer func(error)) {
 			s.c.AfterFunc(0, func() { s.resume(l, err) })
 		}
 	}
+	return answer, l
 }
 
 // settle has then called with a hook's answer: at once, or when it is there.

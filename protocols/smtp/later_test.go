@@ -21,7 +21,7 @@ type hooks = map[string]func(*smtp.Session, string) error
 func TestLaterHoldsNobodyElse(t *testing.T) {
 	release := make(map[string]func(error))
 	rec := &recorder{hooks: hooks{"rcpt": func(s *smtp.Session, to string) error {
-		pending, answer := s.Deferred()
+		answer, pending := s.Deferred()
 		release[to] = answer
 		return pending
 	}}}
@@ -61,12 +61,12 @@ func TestDeferred(t *testing.T) {
 		"vrfy": func(s *smtp.Session, what string) error {
 			switch what {
 			case "early":
-				pending, answer := s.Deferred()
+				answer, pending := s.Deferred()
 				answer(smtp.Replyf(250, "2.1.5", "early"))
 				return pending
 			case "chain":
-				first, answer := s.Deferred()
-				second, answerSecond := s.Deferred()
+				answer, first := s.Deferred()
+				answerSecond, second := s.Deferred()
 				s.Conn().AfterFunc(time.Second, func() { answer(second) })
 				s.Conn().AfterFunc(2*time.Second, func() { answerSecond(smtp.Replyf(250, "2.1.5", "chain")) })
 				return first
@@ -105,7 +105,7 @@ func TestWriteLater(t *testing.T) {
 		rec.write = func(s *smtp.Session, p []byte) error {
 			require.Zero(t, writing, "a Write while another is under way")
 			writing++
-			pending, answer := s.Deferred()
+			answer, pending := s.Deferred()
 			s.Conn().AfterFunc(time.Second, func() { writing--; answer(nil) })
 			return pending
 		}

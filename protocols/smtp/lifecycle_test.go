@@ -87,7 +87,7 @@ func (b *moody) hook(s *smtp.Session, m *moodyMessage, done func()) error {
 			return decide()
 		})
 	case 3, 4:
-		pending, answer := s.Deferred()
+		answer, pending := s.Deferred()
 		reply := func() {
 			err := error(core.ErrClosed) // nobody hears it
 			if b.sessions[s] < 2 {

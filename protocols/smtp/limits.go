@@ -1,6 +1,9 @@
 package smtp
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // Limits bound what one client can ask of a Server. A field that is 0 has the default that its comment gives; a negative
 // one is no bound, unless the comment says otherwise.
@@ -107,3 +110,14 @@ func or[T comparable](v *T, otherwise T) {
 
 // exceeds tells whether n is more than a limit that may be no bound.
 func exceeds[T int | int64](n, limit T) bool { return limit >= 0 && n > limit }
+
+// announced is what LIMITS says: RFC 9422 section 4, which has six digits for a number.
+func (l *Limits) announced() (text string) {
+	if n := l.Transactions; n > 0 && n < 1_000_000 {
+		text += " MAILMAX=" + strconv.Itoa(n)
+	}
+	if n := l.Recipients; n > 0 && n < 1_000_000 {
+		text += " RCPTMAX=" + strconv.Itoa(n)
+	}
+	return text
+}

@@ -91,7 +91,7 @@ func TestShutdown(t *testing.T) {
 	const bye = "421 4.3.2 mx.example.org The server shuts down, try again later\r\n"
 	rec := &recorder{}
 	var answer func(error)
-	rec.hooks = hooks{"vrfy": func(s *smtp.Session, _ string) (pending error) { pending, answer = s.Deferred(); return pending }}
+	rec.hooks = hooks{"vrfy": func(s *smtp.Session, _ string) (pending error) { answer, pending = s.Deferred(); return pending }}
 	s := newScene(t, sim.Config{}, &smtp.Server{Backend: rec})
 	idle, halfway, inData, inChunk, waiting := s.hello(), s.hello(), s.hello(), s.hello(), s.hello()
 	halfway.Say("MAIL FROM:<a@b>\r\nRCPT")

@@ -3,59 +3,63 @@ package smtp
 import (
 	"net"
 	"net/netip"
-	"strings"
 	"time"
 )
 
-// received is the Received field of a message: RFC 5321 section 4.4, and RFC 3848, 6531 section 4.3 for the words behind
-// "with". What the client said in it was looked at when it said so.
-func (s *Session) received() []byte {
-	var b strings.Builder
-	b.WriteString("Received: from ")
-	b.WriteString(s.hello)
-	if a := addressLiteral(s.RemoteAddr()); a != "" {
-		b.WriteString(" (" + a + ")")
-	}
-	b.WriteString("\r\n\tby " + s.srv.hostname + " with " + s.protocol() + " id " + s.ID() + ";\r\n\t")
-	b.WriteString(s.c.Loop().Now().Format(time.RFC1123Z))
-	b.WriteString("\r\n")
-	return []byte(b.String())
+// appendReceived appends the Received field of a message: RFC 5321 section 4.4, and RFC 3848, 6531 section 4.3 for the words
+// behind "with". What the client said in it was looked at when it said so.
+func (s *Session) appendReceived(p []byte) []byte {
+	p = append(append(p, "Received: from "...), s.hello...)
+	p = appendAddress(p, s.RemoteAddr())
+	p = append(append(p, "\r\n\tby "...), s.srv.hostname...)
+	p = s.appendProtocol(append(p, " with "...))
+	p = append(append(p, " id "...), s.ID()...)
+	p = s.c.Loop().Now().AppendFormat(append(p, ";\r\n\t"...), time.RFC1123Z)
+	return append(p, "\r\n"...)
 }
 
-// protocol is how the message came.
-func (s *Session) protocol() string {
-	p := "SMTP"
+// appendProtocol appends how the message came.
+func (s *Session) appendProtocol(p []byte) []byte {
+	if s.tx.utf8 {
+		p = append(p, "UTF8"...)
+	}
 	switch {
 	case s.srv.LMTP:
-		p = "LMTP"
-	case s.tx.utf8:
-	case s.esmtp:
-		p = "ESMTP"
-	}
-	if s.tx.utf8 {
-		p = "UTF8" + p
+		p = append(p, "LMTP"...)
+	case s.esmtp && !s.tx.utf8:
+		p = append(p, "ESMTP"...)
+	default:
+		p = append(p, "SMTP"...)
 	}
 	if s.tls != nil {
-		p += "S"
+		p = append(p, 'S')
 	}
 	if s.user != "" {
-		p += "A"
+		p = append(p, 'A')
 	}
 	return p
 }
 
-// addressLiteral is an address as RFC 5321 section 4.1.3 has it; "" if it is none of the Internet's.
-func addressLiteral(a net.Addr) string {
-	if a == nil {
-		return ""
+// appendAddress appends an address as RFC 5321 section 4.1.3 has it, in parentheses; nothing if it is none of the
+// Internet's.
+func appendAddress(p []byte, a net.Addr) []byte {
+	var ip netip.Addr
+	switch a := a.(type) {
+	case nil:
+	case interface{ AddrPort() netip.AddrPort }:
+		ip = a.AddrPort().Addr()
+	default:
+		if ap, err := netip.ParseAddrPort(a.String()); err == nil {
+			ip = ap.Addr()
+		}
 	}
-	ap, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return ""
+	if !ip.IsValid() {
+		return p
 	}
-	ip := ap.Addr().Unmap().WithZone("")
+	ip = ip.Unmap().WithZone("")
+	p = append(p, " (["...)
 	if ip.Is6() {
-		return "[IPv6:" + ip.String() + "]"
+		p = append(p, "IPv6:"...)
 	}
-	return "[" + ip.String() + "]"
+	return append(ip.AppendTo(p), "])"...)
 }

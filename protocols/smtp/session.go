@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/parley-go/parley/chat"
@@ -198,19 +199,30 @@ func (s *Session) ID() string {
 	if s.tx == nil {
 		return s.id
 	}
-	return s.id + "." + strconv.Itoa(s.transactions)
+	return s.tx.id
 }
 
 // newID is a name that no other session of this loop has, and hardly one of another.
 func newID(c *chat.Conn) string {
-	return strings.ToUpper(strconv.FormatInt(c.Loop().Now().UnixMilli(), 36) + "." + strconv.FormatUint(c.ID(), 36))
+	var room [32]byte
+	p := strconv.AppendInt(room[:0], c.Loop().Now().UnixMilli(), 36)
+	return upper(string(strconv.AppendUint(append(p, '.'), c.ID(), 36)))
 }
 
 // send queues a reply. An error need not be looked at: the connection is closed or closing then.
 func (s *Session) send(r *Reply) {
-	var room [600]byte
-	_ = s.c.Push(r.appendTo(room[:0]))
+	p := scratch.Get().(*[]byte)
+	*p = r.appendTo((*p)[:0])
+	_ = s.c.Push(*p)
+	if cap(*p) <= keepScratch {
+		scratch.Put(p)
+	}
 }
+
+// scratch is memory for what is handed on at once.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
+
+const keepScratch = 4 << 10
 
 // say sends a reply of one line.
 func (s *Session) say(code int, enhanced, text string) {

@@ -2,14 +2,14 @@ package smtp
 
 import (
 	"errors"
-	"maps"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
 
 // transaction is from MAIL to the answer to the message.
 type transaction struct {
+	id       string
 	envelope Envelope
 	utf8     bool // SMTPUTF8
 	binary   bool // BODY=BINARYMIME
@@ -100,17 +100,14 @@ func (s *Session) permitted() bool {
 }
 
 // pathAndParams reads what follows MAIL FROM: or RCPT TO:. It answers itself if that is wrong.
-func (s *Session) pathAndParams(arg, keyword, text, status string, utf8 bool) (rest string, ok bool) {
-	if s.esmtp {
-		text += extended
-	}
+func (s *Session) pathAndParams(verb, arg, keyword, status string, utf8 bool) (ok bool) {
 	if len(arg) < len(keyword) || !equalFold(arg[:len(keyword)], keyword) {
-		s.wrong(501, "5.5.4", "Syntax: "+text)
-		return "", false
+		s.wrong(501, "5.5.4", "Syntax: "+s.syntax(verb))
+		return false
 	}
 	arg = strings.TrimLeft(arg[len(keyword):], " ") // none belongs there, but many clients send one
-	var err error
-	s.path, rest, err = ParsePath(arg, utf8)
+	path, rest, err := ParsePath(arg, utf8)
+	s.path = path
 	if err == nil && s.path.Domain == "" && s.path.Local != "" && keyword == fromKeyword {
 		err = ErrPath // Postmaster is a recipient only
 	}
@@ -118,22 +115,22 @@ func (s *Session) pathAndParams(arg, keyword, text, status string, utf8 bool) (r
 	case err == nil:
 	case errors.Is(err, ErrPathUTF8):
 		s.wrong(553, "5.6.7", "An address that is not ASCII needs SMTPUTF8")
-		return "", false
+		return false
 	default:
-		s.wrong(501, status, "Syntax: "+text)
-		return "", false
+		s.wrong(501, status, "Syntax: "+s.syntax(verb))
+		return false
 	}
 	s.params, err = ParseParams(rest, utf8)
 	switch {
 	case err != nil:
-		s.wrong(501, "5.5.4", "Syntax: "+text)
-		return "", false
+		s.wrong(501, "5.5.4", "Syntax: "+s.syntax(verb))
+		return false
 	case len(s.params) > 0 && !s.esmtp:
-		s.wrong(501, "5.5.4", "Parameters need EHLO; syntax: "+text)
-		return "", false
+		s.wrong(501, "5.5.4", "Parameters need EHLO; syntax: "+s.syntax(verb))
+		return false
 	}
 	s.compact(len(arg))
-	return rest, true
+	return true
 }
 
 // compact copies path and parameters if they are little of a command of so many octets, which they would keep in memory.
@@ -171,7 +168,7 @@ func (s *Session) mail(arg string) {
 	}
 	// The path stands before the parameter that says what it may be.
 	utf8 := s.esmtp && s.srv.offers["SMTPUTF8"] && hasWord(arg, "SMTPUTF8")
-	if _, ok := s.pathAndParams(arg, fromKeyword, syntax["MAIL"], "5.1.7", utf8); !ok {
+	if !s.pathAndParams("MAIL", arg, fromKeyword, "5.1.7", utf8) {
 		return
 	}
 	if _, has := s.params["SMTPUTF8"]; !has && !isASCII(arg) { // the word stood in the path
@@ -208,101 +205,15 @@ func (s *Session) mailed(err error) {
 		return
 	}
 	_, utf8 := s.params["SMTPUTF8"]
+	var room [64]byte
 	s.tx = &transaction{
+		id:       string(strconv.AppendInt(append(append(room[:0], s.id...), '.'), int64(s.transactions), 10)),
 		envelope: Envelope{From: s.path, Params: s.params},
 		utf8:     utf8,
 		binary:   s.params["BODY"] == "BINARYMIME",
 		scan:     bodyScanner{bare: s.srv.AllowBare},
 	}
 	s.params = nil
-}
-
-// keywords are the same in each run.
-func (p Params) keywords() []string {
-	if len(p) == 0 {
-		return nil
-	}
-	return slices.Sorted(maps.Keys(p))
-}
-
-// checkMail judges the parameters of MAIL. Values that are known and wrong come before keywords that are not known.
-func (s *Session) checkMail() *Reply {
-	offers, unknown := s.srv.offers, ""
-	for _, keyword := range s.params.keywords() {
-		value := s.params[keyword]
-		var r *Reply
-		switch {
-		case keyword == "SIZE" && offers["SIZE"]:
-			r = s.checkSize(value)
-		case keyword == "BODY" && (offers["8BITMIME"] || offers["BINARYMIME"]):
-			value = upper(value)
-			s.params["BODY"] = value
-			if value != "7BIT" && (value != "8BITMIME" && value != "BINARYMIME" || !offers[value]) {
-				r = s.wrongBody()
-			}
-		case keyword == "SMTPUTF8" && offers["SMTPUTF8"], keyword == "REQUIRETLS" && offers["REQUIRETLS"] && s.tls != nil:
-			if value != "" {
-				r = Replyf(501, "5.5.4", "%s has no value", keyword)
-			}
-		case keyword == "RET" && offers["DSN"]:
-			value = upper(value)
-			s.params["RET"] = value
-			if value != "FULL" && value != "HDRS" {
-				r = Replyf(501, "5.5.4", "RET can be FULL or HDRS")
-			}
-		case keyword == "ENVID" && offers["DSN"]:
-			if _, err := DecodeXtext(value); err != nil || value == "" || len(value) > 100 {
-				r = Replyf(501, "5.5.4", "ENVID is not xtext")
-			}
-		case keyword == "AUTH" && s.srv.Auth != nil:
-			if !goodMailAuth(value) {
-				r = Replyf(501, "5.5.4", "AUTH is not xtext of an address")
-			}
-		default:
-			unknown = keyword
-		}
-		if r != nil {
-			return r
-		}
-	}
-	if unknown != "" {
-		return Replyf(555, "5.5.4", "MAIL has a parameter that is not known")
-	}
-	return nil
-}
-
-func (s *Session) wrongBody() *Reply {
-	kinds := "7BIT"
-	for _, kind := range []string{"8BITMIME", "BINARYMIME"} {
-		if s.srv.offers[kind] {
-			kinds += " or " + kind
-		}
-	}
-	return Replyf(501, "5.5.4", "BODY can be %s", kinds)
-}
-
-func (s *Session) checkSize(value string) *Reply {
-	n, over, ok := parseSize(value)
-	switch {
-	case !ok:
-		return Replyf(501, "5.5.4", "SIZE is a number")
-	case over, exceeds(n, s.srv.limits.MessageSize):
-		if s.srv.limits.MessageSize < 0 {
-			return errTooLarge
-		}
-		return Replyf(552, "5.3.4", "Message too large: %d octets at most", s.srv.limits.MessageSize)
-	}
-	return nil
-}
-
-// goodMailAuth tells whether s is a value of MAIL's AUTH: xtext of a mailbox, or "<>". RFC 4954 section 5
-func goodMailAuth(s string) bool {
-	addr, err := DecodeXtext(s)
-	if err != nil || addr == "<>" {
-		return err == nil
-	}
-	_, err = ParseMailbox(addr, false)
-	return err == nil
 }
 
 func (s *Session) rcpt(arg string) {
@@ -316,30 +227,16 @@ func (s *Session) rcpt(arg string) {
 		s.wrong(503, "5.5.1", "The message has begun")
 		return
 	}
-	if _, ok := s.pathAndParams(arg, toKeyword, syntax["RCPT"], "5.1.3", s.tx.utf8); !ok {
+	if !s.pathAndParams("RCPT", arg, toKeyword, "5.1.3", s.tx.utf8) {
 		return
 	}
-	for _, keyword := range s.params.keywords() {
-		value := s.params[keyword]
-		var good bool
-		switch {
-		case keyword == "NOTIFY" && s.srv.offers["DSN"]:
-			s.params["NOTIFY"] = upper(value)
-			good = goodNotify(value)
-		case keyword == "ORCPT" && s.srv.offers["DSN"]:
-			good = goodORCPT(value, s.tx.utf8)
-		default:
-			s.wrong(555, "5.5.4", "RCPT has a parameter that is not known")
-			return
-		}
-		if !good {
-			s.wrong(501, "5.5.4", keyword+" has a wrong value")
-			return
-		}
+	if r := s.checkRcpt(); r != nil {
+		s.wrong(r.Code, r.Enhanced, r.Lines[0])
+		return
 	}
 	switch {
 	case s.path.IsNull():
-		s.wrong(501, "5.1.3", "Syntax: "+syntax["RCPT"])
+		s.wrong(501, "5.1.3", "Syntax: "+s.syntax("RCPT"))
 		return
 	case s.srv.limits.Recipients >= 0 && len(s.tx.envelope.To) >= s.srv.limits.Recipients:
 		s.say(452, "4.5.3", "Too many recipients") // those before stay: RFC 5321 section 4.5.3.1.10
