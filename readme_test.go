@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core"
 	"github.com/parley-go/parley/core/sim"
+	"github.com/parley-go/parley/protocols/smtp"
 )
 
 func readme(t *testing.T) string {
@@ -73,6 +75,16 @@ func TestReadmeIsComplete(t *testing.T) {
 		for _, f := range files {
 			require.Contains(t, text, filepath.ToSlash(filepath.Dir(f)), fmt.Sprintf("%s is not in the README", filepath.Dir(f)))
 		}
+	}
+}
+
+// Each limit of package smtp is in the README.
+func TestReadmeHasLimits(t *testing.T) {
+	_, table, found := strings.Cut(readme(t), "\n### SMTP\n")
+	require.True(t, found)
+	table, _, _ = strings.Cut(table, "\n## ")
+	for f := range reflect.TypeFor[smtp.Limits]().Fields() {
+		require.Contains(t, table, "`"+f.Name+"`")
 	}
 }
 

@@ -260,23 +260,27 @@ func (s *Session) greeted(verb, arg string) {
 
 // hailed answers HELO, EHLO or LHLO. It forgets a transaction, as RSET does: RFC 5321 section 4.1.4.
 func (s *Session) hailed(err error) {
-	if r := s.verdict(err); r != nil && !r.Positive() {
+	r := s.verdict(err)
+	if r != nil && !r.Positive() {
 		s.respond(r, nil)
 		return
 	}
 	s.reset()
 	s.hello, s.esmtp = s.arg, s.extend
-	r := &Reply{Code: 250, Lines: []string{s.srv.hostname}}
-	if s.esmtp {
-		r.Lines = s.offers()
+	greeting := s.srv.hostname
+	if r != nil && len(r.Lines) > 0 { // the Backend's own words
+		greeting += " " + strings.Join(r.Lines, " ")
 	}
-	s.send(r)
+	lines := append(make([]string, 0, 16), greeting)
+	if s.esmtp {
+		lines = s.offers(lines)
+	}
+	s.send(&Reply{Code: 250, Lines: lines})
 }
 
-// offers are the lines of the answer to EHLO.
-func (s *Session) offers() []string {
+// offers appends the lines of the answer to EHLO.
+func (s *Session) offers(lines []string) []string {
 	srv := s.srv
-	lines := append(make([]string, 0, 16), srv.hostname)
 	add := func(keyword, text string) {
 		if srv.offers[keyword] {
 			lines = append(lines, keyword+text)

@@ -109,6 +109,9 @@ var dialogServers = map[string]func(cfg *tls.Config) *smtp.Server{
 		return &smtp.Server{Limits: smtp.Limits{CommandLine: 80, TextLine: 50, MessageSize: 100, Recipients: 2, Transactions: 3,
 			Errors: 3, Junk: 3, Hops: 2, IdleTimeout: 5 * time.Minute, DataTimeout: 8 * time.Minute}}
 	},
+	"closed": func(*tls.Config) *smtp.Server {
+		return &smtp.Server{Backend: new(discardAll), Domains: []string{"Example.org"}, Auth: passwords}
+	},
 	"early": func(*tls.Config) *smtp.Server { return &smtp.Server{GreetDelay: 5 * time.Second} },
 	"tls": func(cfg *tls.Config) *smtp.Server {
 		return &smtp.Server{TLSConfig: cfg, Auth: passwords, RequireTLS: true, Extensions: smtp.AllExtensions}

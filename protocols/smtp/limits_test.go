@@ -139,6 +139,7 @@ func TestHooks(t *testing.T) {
 		{"no service", "connect", "NOOP\r\nQUIT\r\n", "554 5.7.1 go\r\n", nil, true},
 		{"too busy", "connect", "", "421 4.7.0 busy\r\n", refuse(421, "4.7.0", "busy"), true},
 		{"a hello refused", "hello", "EHLO a\r\nMAIL FROM:<>\r\n", "550 5.7.1 no\r\n503 5.5.1 Say EHLO first\r\n", refuse(550, "5.7.1", "no"), false},
+		{"a hello in other words", "hello", "HELO a\r\n", "250 mx.example.org pleased to meet you\r\n", refuse(250, "", "pleased to meet you"), false},
 		{"a code of another class", "mail", "HELO a\r\nMAIL FROM:<>\r\n", "250 mx.example.org\r\n550 no\r\n", refuse(550, "2.1.0", "no"), false},
 		{"no code", "mail", "HELO a\r\nMAIL FROM:<>\r\n", "250 mx.example.org\r\n451 4.3.0 Local error, try again later\r\n", refuse(77, "", "no"), false},
 		{"354 is no answer to MAIL", "mail", "HELO a\r\nMAIL FROM:<>\r\n", "250 mx.example.org\r\n250 go on\r\n", refuse(354, "2.1.0", "go on"), false},

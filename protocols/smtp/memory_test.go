@@ -37,7 +37,7 @@ func TestMemoryOfALargeMessage(t *testing.T) {
 		total = 5 << 20
 	}
 	text := strings.Repeat(strings.Repeat("x", 62)+"\r\n", piece/64)
-	for name, long := range map[string]string{"lines": text, "one line": strings.Repeat("y", piece), "dots": strings.Repeat("..\r\n", piece/4)} {
+	for name, long := range map[string]string{"lines": text, "one line": strings.Repeat("y", piece), "dots": strings.Repeat(".."+strings.Repeat("x", 60)+"\r\n", piece/64)} {
 		for _, chunked := range []bool{false, true} {
 			d := new(discard)
 			s := newScene(t, sim.Config{}, &smtp.Server{Backend: d, Limits: smtp.Limits{MessageSize: -1, TextLine: -1}})

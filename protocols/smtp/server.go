@@ -167,7 +167,7 @@ func (srv *Server) configure() error {
 }
 
 // NewSession is a newHandler, for chat.Listen, chat.Attach and their kind: it greets, and serves the connection. A server
-// that is not configured right closes it; Listen and Serve say so beforehand.
+// that is not configured right closes it; Listen and Serve say so beforehand, and Listen alone bounds how many there are.
 func (srv *Server) NewSession(c *chat.Conn) chat.Handler { return srv.newSession(c, false) }
 
 // NewSessionTLS is NewSession for connections that begin with TLS: "submissions", port 465 (RFC 8314).
