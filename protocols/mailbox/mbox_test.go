@@ -218,22 +218,22 @@ func TestMboxLossOfPower(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	committed, crashes := "", 0
 	m.after = func(op string) {
-		for i := range 20 {
+		for i := range 6 {
 			how := r
 			if i == 0 {
 				how = nil
 			}
 			after := m.crashed(how)
-			if err := (&Mbox{Path: elsewhere, fs: after}).add("next"); err != nil {
-				t.Fatal(err)
+			err := (&Mbox{Path: elsewhere, fs: after}).add("next")
+			if want := committed + inMbox("next\r\n"); !t.Failed() && (err != nil || after.text("mbox") != want) {
+				t.Errorf("%v, %q instead of %q after %q", err, after.text("mbox"), want, m.log)
 			}
-			require.Equal(t, committed+inMbox("next\r\n"), after.text("mbox"), "after %q", m.log)
 			crashes++
 		}
 	}
-	for n := range 12 {
+	for n := range 20 {
 		box := &Mbox{Path: "mbox", fs: m} // as another process would have it
-		text := letter(n) + strings.Repeat("0123456789\r\n", n*1000)
+		text := letter(n) + strings.Repeat("0123456789\r\n", n%4*2000)
 		m.log = nil
 		if err := appendAndNote(box, text, func() { committed += inMbox(text) }, m); err != nil {
 			t.Fatal(err)
@@ -278,16 +278,14 @@ func TestMboxLossOfPowerWhenDone(t *testing.T) {
 		}
 		for range 200 {
 			after := m.crashed(r)
-			if err := (&Mbox{Path: elsewhere, fs: after}).add("next"); err != nil {
-				t.Fatal(err)
-			}
-			got := readMbox(after.text("mbox"))
-			require.Equal(t, "next\n", got[len(got)-1])
-			if len(got) == 2 {
-				require.Equal(t, "message\n", got[0])
+			err := (&Mbox{Path: elsewhere, fs: after}).add("next")
+			switch got := after.text("mbox"); {
+			case err != nil:
+				t.Error(err)
+			case got == inMbox("message\r\n")+inMbox("next\r\n"):
 				kept++
-			} else {
-				require.Len(t, got, 1)
+			case got != inMbox("next\r\n"):
+				t.Errorf("%q", got)
 			}
 		}
 	}
@@ -409,12 +407,12 @@ func TestMboxLocked(t *testing.T) {
 
 // A dotlock file that another program forgot is in the way for StaleLock.
 func TestMboxStaleLock(t *testing.T) {
-	for stale, want := range map[time.Duration]time.Duration{0: 5 * time.Minute, time.Hour: time.Hour, -1: 0} {
+	for stale, want := range map[time.Duration]time.Duration{0: 5 * time.Minute, time.Minute: time.Minute, -1: 0} {
 		synctest.Test(t, func(t *testing.T) {
 			m := newMemFS()
 			m.put("mbox.lock", "0")
 			began := time.Now()
-			err := (&Mbox{Path: "mbox", fs: m, LockTimeout: 2 * time.Hour, StaleLock: stale}).add("x")
+			err := (&Mbox{Path: "mbox", fs: m, LockTimeout: 10 * time.Minute, StaleLock: stale}).add("x")
 			if stale < 0 {
 				require.ErrorIs(t, err, ErrLocked)
 				return
