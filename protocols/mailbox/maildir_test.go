@@ -94,7 +94,7 @@ func checkCrash(t *testing.T, m *memFS, sent, committed []int, r *rand.Rand) {
 		}
 	}
 	if len(count) > 0 && !t.Failed() {
-		t.Errorf("not whole, or there twice: %q, after %q", count, m.log)
+		t.Errorf("not whole, or there twice: %v, after %q", count, m.log)
 	}
 }
 

@@ -61,15 +61,15 @@ func alwaysReadable(t testing.TB) core.Socket {
 	return s
 }
 
-// counted is a Backend that counts, and keeps nothing.
-type counted struct {
+// tally is a Backend that counts, and keeps nothing.
+type tally struct {
 	discard
 	commands int
 }
 
-func (d *counted) Begin(*smtp.Session, *smtp.Envelope) (smtp.Message, error) { return d, nil }
+func (d *tally) Begin(*smtp.Session, *smtp.Envelope) (smtp.Message, error) { return d, nil }
 
-func (d *counted) HandleVrfy(*smtp.Session, string) error {
+func (d *tally) HandleVrfy(*smtp.Session, string) error {
 	d.commands++
 	return nil
 }
@@ -118,7 +118,7 @@ func lockstep(text string) []string {
 }
 
 func BenchmarkCommand(b *testing.B) {
-	d := new(counted)
+	d := new(tally)
 	l := scripted(b, &smtp.Server{Backend: d}, "VRFY user\r\n")
 	measure(b, func() {
 		for d.commands < b.N {
@@ -140,7 +140,7 @@ func BenchmarkMessage(b *testing.B) {
 		{"1M/short", lockstep(strings.Repeat("a\r\n", (1<<20)/3) + ".\r\n"), 1 << 20},
 	} {
 		b.Run(x.name, func(b *testing.B) {
-			d := new(counted)
+			d := new(tally)
 			l := scripted(b, &smtp.Server{Backend: d}, x.pieces...)
 			b.SetBytes(int64(x.octets))
 			measure(b, func() {
@@ -154,7 +154,7 @@ func BenchmarkMessage(b *testing.B) {
 
 // A connection that brings one message, from its beginning to its end.
 func BenchmarkConnection(b *testing.B) {
-	d := new(counted)
+	d := new(tally)
 	l, err := core.NewLoop(core.Options{Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(b, err)
 	defer l.Close()
@@ -180,7 +180,7 @@ func (kept) Close() error { return nil }
 
 // What a message costs in allocations: its commands, its parameters, its transaction, its name.
 func TestAllocationsPerMessage(t *testing.T) {
-	d := new(counted)
+	d := new(tally)
 	l := scripted(t, &smtp.Server{Backend: d}, lockstep(benchText(4<<10))...)
 	message := func() {
 		for n := d.committed; d.committed == n; {

@@ -193,8 +193,6 @@ func (c *Client) prepare(l *core.Loop) error {
 		return errDialled
 	case c.Hostname != "" && !goodHello(c.Hostname):
 		return fmt.Errorf("smtp: Client.Hostname %q is no host name", c.Hostname)
-	case (c.StartTLS == TLSRequired || c.StartTLS == TLSImplicit) && startClientTLS == nil:
-		return fmt.Errorf("%w: this build has none: %w", ErrNoTLS, core.ErrUnsupported)
 	}
 	if err := c.Auth.check(); err != nil {
 		return err

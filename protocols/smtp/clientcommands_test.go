@@ -2,6 +2,7 @@ package smtp_test
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"strings"
 	"testing"
@@ -9,9 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/parley-go/parley/chat"
-	"github.com/parley-go/parley/core"
 	"github.com/parley-go/parley/core/sim"
+	"github.com/parley-go/parley/core/tlslayer"
 	"github.com/parley-go/parley/protocols/smtp"
 )
 
@@ -226,28 +226,58 @@ func TestClientAndServer(t *testing.T) {
 
 // TLS in both forms, with our own server: PLAIN is chosen then, and what was offered in the clear is forgotten.
 func TestClientAndServerTLS(t *testing.T) {
-	useFakeClientTLS(t, nil)
-	cfg := useFakeTLS(t)
-	t.Cleanup(smtp.FakeTLS(func(c *chat.Conn, _ *tls.Config) (int, error) {
-		return c.Upgrade(func(s core.Socket) (core.Layered, error) { return &fakeTLS{Socket: s, c: c, both: true}, nil }, false)
-	}))
-	for _, policy := range []smtp.TLSPolicy{smtp.TLSOpportunistic, smtp.TLSRequired, smtp.TLSImplicit, smtp.TLSNever} {
-		var secure []bool
-		rec := &recorder{commit: func(s *smtp.Session, _ *mail) error { secure = append(secure, s.TLS() != nil); return nil }}
-		srv := &smtp.Server{TLSConfig: cfg, Auth: passwords, RequireAuth: true, Backend: rec}
-		s := newScene(t, sim.Config{Latency: time.Millisecond}, srv)
-		_, err := srv.ListenTLS(s.loop, "tcp", "server:465")
-		require.NoError(t, err)
-		c := &smtp.Client{StartTLS: policy, Auth: &smtp.ClientAuth{User: "tim", Password: "tanstaaftanstaaf"}}
-		require.NoError(t, c.Dial(s.loop, "tcp", map[bool]string{true: "server:465", false: address}[policy == smtp.TLSImplicit]))
-		var got results
-		require.NoError(t, c.Send(outgoing(t, "x", "user"), got.add))
-		s.Settle()
-		require.Len(t, got, 1)
-		require.True(t, got[0].OK(), got[0].Reply)
-		require.Equal(t, []bool{policy != smtp.TLSNever}, secure)
-		require.Equal(t, policy != smtp.TLSNever, c.TLS() != nil)
-		mechanisms, _ := c.Offers("AUTH")
-		require.Equal(t, policy != smtp.TLSNever, strings.Contains(mechanisms, "PLAIN"))
+	cert, err := tlslayer.SelfSigned("server")
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	roots.AddCert(cert.Leaf)
+	for _, x := range []struct {
+		name   string
+		policy smtp.TLSPolicy
+		cfg    *tls.Config
+		secure bool
+		err    error
+	}{
+		{"opportunistic", smtp.TLSOpportunistic, &tls.Config{RootCAs: roots}, true, nil},
+		{"required", smtp.TLSRequired, &tls.Config{RootCAs: roots}, true, nil},
+		{"implicit", smtp.TLSImplicit, &tls.Config{RootCAs: roots}, true, nil},
+		{"never", smtp.TLSNever, nil, false, nil},
+		{"unknown authority", smtp.TLSRequired, nil, false, tlslayer.ErrHandshake},
+		{"unknown authority, opportunistic", smtp.TLSOpportunistic, nil, false, tlslayer.ErrHandshake},
+		{"another name", smtp.TLSImplicit, &tls.Config{RootCAs: roots, ServerName: "mx.example.org"}, false, tlslayer.ErrHandshake},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			var secure []bool
+			rec := &recorder{commit: func(s *smtp.Session, _ *mail) error { secure = append(secure, s.TLS() != nil); return nil }}
+			srv := &smtp.Server{TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}, Auth: passwords, RequireAuth: true, Backend: rec}
+			net := sim.Config{Latency: time.Millisecond, RandomCuts: true, Again: 0.1, Window: 2000}
+			s := newScene(t, net, srv)
+			_, err := srv.ListenTLS(s.loop, "tcp", "server:465")
+			require.NoError(t, err)
+			c := &smtp.Client{StartTLS: x.policy, TLSConfig: x.cfg, Auth: &smtp.ClientAuth{User: "tim", Password: "tanstaaftanstaaf"}}
+			var cause error
+			c.Closed = func(err error) { cause = err }
+			require.NoError(t, c.Dial(s.loop, "tcp", map[bool]string{true: "server:465", false: address}[x.policy == smtp.TLSImplicit]))
+			var got results
+			body := strings.Repeat("0123456789\r\n.\r\n", 10_000)
+			require.NoError(t, c.Send(outgoing(t, body, "user"), got.add))
+			s.Settle()
+			require.Len(t, got, 1)
+			if x.err != nil {
+				require.ErrorIs(t, got[0].Err, x.err)
+				require.Equal(t, "454 4.7.5 The TLS handshake failed", got[0].Reply.Error())
+				require.Empty(t, rec.mails)
+				return
+			}
+			require.True(t, got[0].OK(), got[0].Reply)
+			require.Equal(t, body, rec.mails[0].body())
+			require.Equal(t, []bool{x.secure}, secure)
+			require.Equal(t, x.secure, c.TLS() != nil)
+			mechanisms, _ := c.Offers("AUTH")
+			require.Equal(t, x.secure, strings.Contains(mechanisms, "PLAIN"))
+			c.Quit()
+			s.Settle()
+			require.NoError(t, cause)
+			require.Zero(t, srv.Open())
+		})
 	}
 }

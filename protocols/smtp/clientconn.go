@@ -11,11 +11,17 @@ import (
 	"github.com/parley-go/parley/buffered"
 	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core"
+	"github.com/parley-go/parley/core/tlslayer"
 )
 
-// startClientTLS is the one place where a Client changes to TLS: input that was read and not worked on is dropped and
-// counted, and HandleSecure follows when the handshake is over, or HandleClose. nil: this build cannot.
-var startClientTLS func(c *chat.Conn, cfg *tls.Config) (dropped int, err error)
+// startClientTLS is how a Client changes to TLS: it has a time for the handshake of its own. Tests replace it.
+var startClientTLS = func(c *chat.Conn, cfg *tls.Config) (dropped int, err error) {
+	return c.Upgrade(func(s core.Socket) (core.Layered, error) {
+		layer := tlslayer.Client(s, cfg)
+		layer.SetHandshakeTimeout(0)
+		return layer, nil
+	}, false)
+}
 
 // clientMarks let a Client read while it writes: a server that has something to say in the middle of a message is heard.
 var clientMarks = &buffered.Marks{Low: 128 << 10, High: 256 << 10, Limit: buffered.DefaultMarks.Limit}
@@ -85,6 +91,7 @@ var (
 	unreachableReply = Replyf(451, "4.4.1", "The server cannot be reached")
 	nonsenseReply    = Replyf(451, "4.5.0", "The server does not keep to the protocol")
 	shutdownReply    = Replyf(451, "4.3.2", "The system shuts down")
+	handshakeReply   = Replyf(454, "4.7.5", "The TLS handshake failed")
 	noTLSReply       = Replyf(454, "4.7.4", "No TLS, which is demanded")
 	noAuthReply      = Replyf(454, "4.7.4", "No authentication that may be used")
 	localReply       = Replyf(451, "4.3.0", "Local error")
@@ -109,6 +116,8 @@ func (c *Client) fail(err error) *failure {
 		f.reply = unreachableReply
 	case errors.Is(err, core.ErrTimeout):
 		f.reply = timeoutReply
+	case errors.Is(err, tlslayer.ErrHandshake):
+		f.reply = handshakeReply
 	}
 	return f
 }
@@ -300,8 +309,8 @@ func (c *Client) name() string {
 	if c.Hostname != "" {
 		return c.Hostname
 	}
-	if a := addressLiteral(c.conn.LocalAddr()); a != "" {
-		return a
+	if a := appendLiteral(nil, c.conn.LocalAddr()); len(a) > 0 {
+		return string(a)
 	}
 	return "localhost"
 }
@@ -325,7 +334,7 @@ func (c *Client) helloed() {
 		c.step = stepStartTLS
 		c.leave(nil, fmt.Errorf("%w: STARTTLS is not offered", ErrNoTLS))
 		return
-	case offered && startClientTLS != nil && (c.StartTLS == TLSRequired || c.host != "" || c.TLSConfig != nil):
+	case offered && (c.StartTLS == TLSRequired || c.host != "" || c.TLSConfig != nil):
 		c.step = stepStartTLS
 		c.command(stepStartTLS, c.timeouts.StartTLS, "STARTTLS")
 		return
@@ -499,7 +508,7 @@ func (h *clientHandler) HandleClose(_ *chat.Conn, cause error) {
 	c := (*Client)(h)
 	c.closed, c.ready, c.quitting = true, false, true
 	switch {
-	case c.verdict != nil || cause == nil && c.parting:
+	case c.verdict != nil || c.parting: // nothing depends on the answer to QUIT
 	case cause == nil:
 		c.verdict = c.fail(core.ErrClosed)
 	default:

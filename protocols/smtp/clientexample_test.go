@@ -23,8 +23,8 @@ func example() (*sim.World, *core.Loop) {
 	return w, loop
 }
 
-// toPat is a message to pat@example.org.
-func toPat(text string) *parley.Outgoing {
+// note is a message to pat@example.org.
+func note(text string) *parley.Outgoing {
 	return &parley.Outgoing{
 		From: parley.Path{Local: "a", Domain: "client.example"},
 		To:   []parley.Recipient{{Path: parley.Path{Local: "pat", Domain: "example.org"}}},
@@ -121,7 +121,7 @@ func ExampleClientTimeouts() {
 	w.Listen("tcp", "server:25") // somebody who says nothing
 	c := &parley.Client{Timeouts: parley.ClientTimeouts{Greeting: 30 * time.Second}}
 	c.Dial(w.Loop(core.Options{}), "tcp", "server:25")
-	c.Send(toPat(""), func(r *parley.Result) { fmt.Println(r.Step, r.Err, r.Reply) })
+	c.Send(note(""), func(r *parley.Result) { fmt.Println(r.Step, r.Err, r.Reply) })
 	w.Advance(time.Minute)
 	// Output: greeting parley: timeout 451 4.4.2 The server took too long
 }
@@ -141,7 +141,7 @@ func ExampleOutgoing() {
 	defer loop.Close()
 	c := &parley.Client{Hostname: "client.example"}
 	c.Dial(loop, "tcp", "server:25")
-	m := toPat("Subject: x\n\na line\n.\n") // lines end as they end here; on the wire they end in CRLF
+	m := note("Subject: x\n\na line\n.\n") // lines end as they end here; on the wire they end in CRLF
 	m.Params = parley.Params{"BODY": "7BIT"}
 	m.Progress = func(sent int64) { fmt.Println(sent, "octets") }
 	c.Send(m, nil)
@@ -157,7 +157,7 @@ func ExampleResult() {
 	defer loop.Close()
 	c := &parley.Client{Hostname: "client.example"}
 	c.Dial(loop, "tcp", "server:25")
-	m := toPat("")
+	m := note("")
 	m.To[0].Local = "tom"
 	c.Send(m, func(r *parley.Result) {
 		fmt.Println(r.OK(), r.Accepted(), r.Step, r.Err)
@@ -175,7 +175,7 @@ func ExamplePipe() {
 	c := &parley.Client{Hostname: "client.example"}
 	c.Dial(loop, "tcp", "server:25")
 	pipe := new(parley.Pipe)
-	m := toPat("")
+	m := note("")
 	m.Body = pipe
 	c.Send(m, func(r *parley.Result) { fmt.Println(r.OK()) })
 

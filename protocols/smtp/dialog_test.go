@@ -59,7 +59,6 @@ type fakeTLS struct {
 	c    *chat.Conn
 	seen string
 	done bool
-	both bool // the server says it, too, after the client
 }
 
 const fakeHello = "<hello>"
@@ -80,9 +79,6 @@ func (f *fakeTLS) Recv(p []byte) (int, error) {
 		return 0, core.ErrWouldBlock
 	}
 	f.done = true
-	if f.both {
-		_ = f.c.PushString(fakeHello)
-	}
 	h, _ := core.As[core.SecureHandler[*chat.Conn]](f.c.Handler())
 	if err := h.HandleSecure(f.c, tls.ConnectionState{HandshakeComplete: true}); err != nil {
 		return 0, err

@@ -1,4 +1,4 @@
-// Package smtp takes mail in: a server of ESMTP (RFC 5321) and LMTP (RFC 2033) on package chat. It is smtpd for Go.
+// Package smtp is ESMTP (RFC 5321) and LMTP (RFC 2033) on package chat: a server, a client and a relay. It is smtpd for Go.
 //
 //	type backend struct{}
 //
@@ -21,6 +21,9 @@
 //   - [Session] is one client: its name, its user, its [Envelope]. [Reply] is an answer, and as an error a refusal.
 //   - [ServerAuth]: PLAIN, LOGIN, CRAM-MD5, and mechanisms of one's own.
 //   - [ParsePath], [ParseParams], [DecodeXtext] and their kind read what stands in commands.
+//   - [Client] sends mail over one connection: an [Outgoing] has a [Result] with a Reply for each recipient. [ClientAuth] and
+//     [ClientTimeouts] belong to it; a [Pipe] is a message that is written while it is sent.
+//   - [Proxy] is a Backend that hands each message on to another server while it comes.
 //
 // # Who may wait
 //

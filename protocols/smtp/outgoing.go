@@ -2,6 +2,8 @@ package smtp
 
 import (
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 )
 
@@ -120,9 +122,7 @@ func (j *mailing) mailLine() (string, *Reply) {
 	if !goodPath(j.from) || j.from.Domain == "" && j.from.Local != "" {
 		return "", badSender
 	}
-	for _, k := range j.params.keywords() {
-		p[k] = j.params[k]
-	}
+	maps.Copy(p, j.params)
 	_, asked := p["SMTPUTF8"]
 	_, offered := c.Offers("SMTPUTF8")
 	switch asked = asked || !j.from.IsASCII(); {
@@ -222,7 +222,7 @@ func (j *mailing) rcptLine(to Recipient) (string, *Reply) {
 
 // line appends the parameters that are offered.
 func (j *mailing) line(line string, p Params) (string, *Reply) {
-	for _, k := range p.keywords() {
+	for _, k := range slices.Sorted(maps.Keys(p)) {
 		v := p[k]
 		if !goodKeyword(k) || v != "" && !goodValue(v, j.utf8) {
 			return "", badParams

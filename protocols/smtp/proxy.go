@@ -66,9 +66,9 @@ func (p *Proxy) HandleMail(s *Session, from Path, params Params) error {
 	x.drop() // of a message that the server refused by itself nothing is told
 	x.reused = x.c != nil && x.c.Open()
 	relay := make(Params)
-	for _, k := range params.keywords() {
+	for k, v := range params {
 		if k != "AUTH" { // it is for us to say whom we trust: RFC 4954 section 5
-			relay[k] = params[k]
+			relay[k] = v
 		}
 	}
 	pending := x.wait()
@@ -83,7 +83,7 @@ func (p *Proxy) HandleMail(s *Session, from Path, params Params) error {
 
 // wait is the error of a hook that answer answers.
 func (x *proxied) wait() error {
-	pending, answer := x.s.Deferred()
+	answer, pending := x.s.Deferred()
 	x.waiting = answer
 	return pending
 }

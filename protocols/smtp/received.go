@@ -10,7 +10,13 @@ import (
 // behind "with". What the client said in it was looked at when it said so.
 func (s *Session) appendReceived(p []byte) []byte {
 	p = append(append(p, "Received: from "...), s.hello...)
-	p = appendAddress(p, s.RemoteAddr())
+	bare := len(p)
+	p = append(p, " ("...)
+	if literal := appendLiteral(p, s.RemoteAddr()); len(literal) > len(p) {
+		p = append(literal, ')')
+	} else {
+		p = p[:bare]
+	}
 	p = append(append(p, "\r\n\tby "...), s.srv.hostname...)
 	p = s.appendProtocol(append(p, " with "...))
 	p = append(append(p, " id "...), s.ID()...)
@@ -40,9 +46,8 @@ func (s *Session) appendProtocol(p []byte) []byte {
 	return p
 }
 
-// appendAddress appends an address as RFC 5321 section 4.1.3 has it, in parentheses; nothing if it is none of the
-// Internet's.
-func appendAddress(p []byte, a net.Addr) []byte {
+// appendLiteral appends an address as RFC 5321 section 4.1.3 has it; nothing if it is none of the Internet's.
+func appendLiteral(p []byte, a net.Addr) []byte {
 	var ip netip.Addr
 	switch a := a.(type) {
 	case nil:
@@ -57,9 +62,9 @@ func appendAddress(p []byte, a net.Addr) []byte {
 		return p
 	}
 	ip = ip.Unmap().WithZone("")
-	p = append(p, " (["...)
+	p = append(p, '[')
 	if ip.Is6() {
 		p = append(p, "IPv6:"...)
 	}
-	return append(ip.AppendTo(p), "])"...)
+	return append(ip.AppendTo(p), ']')
 }

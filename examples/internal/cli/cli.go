@@ -61,11 +61,14 @@ func Usage(err error) {
 // Exit ends the program: with status 0, or after saying in one line what is wrong with status 1.
 func Exit(err error) {
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %s\n", name(), line(err))
+		Warn(err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
+
+// Warn says in one line what is wrong, and goes on.
+func Warn(err error) { fmt.Fprintf(os.Stderr, "%s: %s\n", name(), line(err)) }
 
 // line is the text of an error in one line; joined errors have several.
 func line(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

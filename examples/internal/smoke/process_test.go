@@ -65,8 +65,14 @@ type process struct {
 // start runs a program. When the test is over it is killed, if it did not end by itself.
 func start(t *testing.T, name string, args ...string) *process {
 	t.Helper()
+	return startWith(t, nil, name, args...)
+}
+
+// startWith is start with something on standard input.
+func startWith(t *testing.T, stdin io.Reader, name string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, cmd: exec.Command(filepath.Join(binaries, name), args...), ended: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = stdin, &p.stdout, &p.stderr
 	p.cmd.WaitDelay = time.Second // for its output, when it is gone
 	require.NoError(t, p.cmd.Start())
 	go func() {
