@@ -3,6 +3,7 @@
 package load
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
@@ -15,6 +16,7 @@ type Config struct {
 	Depth  int    // lines that each of them sends at a time; the next ones follow when all are back
 	Length int    // of a line in bytes, with its "\n"
 	Idle   int    // connections beside them that say nothing
+	TLS    uint16 // its version, tls.VersionTLS12 or 13; 0: in the clear
 
 	Warmup   time.Duration // before counting begins
 	Interval time.Duration // counted; longer if nothing came back in it
@@ -42,6 +44,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("lines of %d bytes at depth %d: at least 2, and together at most %d", c.Length, c.Depth, maxBatch)
 	case c.Idle < 0:
 		return fmt.Errorf("%d idle connections", c.Idle)
+	case c.TLS != 0 && c.TLS != tls.VersionTLS12 && c.TLS != tls.VersionTLS13:
+		return fmt.Errorf("TLS %#x: a version that is not known here", c.TLS)
 	case c.Interval <= 0 || c.Warmup < 0:
 		return fmt.Errorf("warm-up %v, interval %v: not a time to count in", c.Warmup, c.Interval)
 	}

@@ -14,14 +14,14 @@ import (
 func (g *generator) openIdle(n int) error {
 	const group = 500
 	for i := range n {
-		fd, err := connect(g.addr, g.Patience)
+		l, err := dial(g.addr, g.Patience, g.TLS)
 		if err != nil {
 			if errors.Is(err, unix.EMFILE) {
 				return fmt.Errorf("idle connection %d of %d: too many open files; see ulimit -Hn", i, n)
 			}
 			return fmt.Errorf("idle connection %d of %d: %w", i, n, err)
 		}
-		g.idle = append(g.idle, fd)
+		g.idle = append(g.idle, l)
 		if len(g.idle)%group == 0 || i == n-1 {
 			if err := g.probe(); err != nil {
 				return fmt.Errorf("after %d idle connections: %w", len(g.idle), err)
@@ -33,17 +33,17 @@ func (g *generator) openIdle(n int) error {
 
 // probe opens a connection, has one line echoed and closes it.
 func (g *generator) probe() error {
-	fd, err := connect(g.addr, g.Patience)
+	l, err := dial(g.addr, g.Patience, g.TLS)
 	if err != nil {
 		return err
 	}
-	defer closeHard(fd)
-	return ask(fd, g.text.line(0))
+	defer l.closeHard()
+	return l.ask(g.text.line(0))
 }
 
 // MeasureMemory opens config.Idle connections and reads the server's resident memory before, when all are accepted, and when
 // each has had one line echoed. What a server allocates once, at its first connections, is part of the state before. Of the
-// rest of the Config it needs Addr, PID, Length and Patience.
+// rest of the Config it needs Addr, PID, TLS, Length and Patience.
 func MeasureMemory(config Config) (*Memory, error) {
 	config.Conns, config.Depth, config.Interval = 1, 1, 1
 	g := &generator{Config: config, ep: -1}
@@ -76,8 +76,8 @@ func MeasureMemory(config Config) (*Memory, error) {
 	if m.Fresh, err = proc.RSS(g.PID); err != nil {
 		return nil, err
 	}
-	for i, fd := range g.idle {
-		if err := ask(fd, g.text.line(i%g.text.count)); err != nil {
+	for i, l := range g.idle {
+		if err := l.ask(g.text.line(i % g.text.count)); err != nil {
 			return nil, fmt.Errorf("idle connection %d: %w", i, err)
 		}
 	}

@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"crypto/tls"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -66,6 +67,7 @@ func TestConfig(t *testing.T) {
 		func(c *Config) { c.Length = 1 },
 		func(c *Config) { c.Length, c.Depth = 1<<20, 65 },
 		func(c *Config) { c.Idle = -1 },
+		func(c *Config) { c.TLS = tls.VersionTLS11 },
 		func(c *Config) { c.Interval = 0 },
 		func(c *Config) { c.Warmup = -1 },
 	} {
