@@ -31,8 +31,8 @@ func main() {
 	flag.DurationVar(&c.Interval, "interval", 2*time.Second, "how long to count")
 	flag.DurationVar(&c.Patience, "patience", 5*time.Second, "how long to wait for an answer that is due")
 	flag.IntVar(&c.PID, "pid", 0, "the server's process, to read what it uses; 0: do not")
-	flag.Func("tls", "`version` of TLS, 1.2 or 1.3; any certificate will do (default in the clear)", func(s string) error {
-		version, ok := map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}[s]
+	flag.Func("tls", "`version` of TLS, 1.2 or 1.3; any certificate will do; empty: in the clear", func(s string) error {
+		version, ok := map[string]uint16{"": 0, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}[s]
 		if !ok {
 			return errors.New("neither 1.2 nor 1.3")
 		}
