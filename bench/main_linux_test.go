@@ -197,6 +197,7 @@ func TestTables(t *testing.T) {
 		require.Positive(t, s.length, s.name)
 		require.True(t, slices.ContainsFunc(servers, func(p server) bool { return p.kind == s.kind }), s.name)
 		require.Equal(t, s.kind == secured, s.tls != "", s.name)
+		require.Equal(t, s.kind == secured && s.memory, s.settle, s.name)
 		if s.kind != mail {
 			require.Equal(t, s.memory, s.conns == 0, s.name)
 		}
@@ -242,6 +243,30 @@ a: 50 connections, depth 1, lines of 32 bytes
   server  µs/line    min    max   / c  lines/s  busy  user
        c    4.000  4.000  8.000  1.00     1000    0%   25%
   parley    5.000  4.000  12.00  1.25     1000    0%   25%
+`, out.String())
+}
+
+func TestMemoryTable(t *testing.T) {
+	var r report
+	for round, m := range []load.Memory{
+		{Conns: 10, Base: 1000, Fresh: 1100, Spoke: 1200, SettledBase: 900, Settled: 950},
+		{Conns: 10, Base: 1000, Fresh: 1300, Spoke: 1200, SettledBase: 900, Settled: 970},
+	} {
+		r.add(sample{Scenario: "idle", Server: "parley", Round: round, Memory: &m})
+	}
+	var out strings.Builder
+	s := scenario{name: "idle", idle: 10, memory: true}
+	r.table(&out, s)
+	s.tls, s.settle = "1.3", true
+	r.table(&out, s)
+	require.Equal(t, `
+idle: resident bytes for each of 10 idle connections
+  server  fresh  min  max  spoke  min  max
+  parley     20   10   30     20   20   20
+
+idle: resident bytes for each of 10 idle connections, TLS 1.3
+  server  fresh  min  max  spoke  min  max  settled  min  max
+  parley     20   10   30     20   20   20        6    5    7
 `, out.String())
 }
 

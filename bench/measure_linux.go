@@ -101,7 +101,7 @@ func (m *measurement) silent(ctx context.Context, s scenario) error {
 			m.running = append(m.running, p)
 			r, err := generate[load.Memory](ctx, m.pins.generator, time.Minute, m.programs.lineload,
 				"-connect", p.addr, "-tls", s.tls, "-pid", strconv.Itoa(p.cmd.Process.Pid), "-memory",
-				"-idle", strconv.Itoa(s.idle), "-length", strconv.Itoa(s.length))
+				"-settle="+strconv.FormatBool(s.settle), "-idle", strconv.Itoa(s.idle), "-length", strconv.Itoa(s.length))
 			if err := p.check(err); err != nil {
 				return err
 			}

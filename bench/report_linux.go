@@ -106,6 +106,7 @@ func userShare(s sample) float64 {
 func lineRate(s sample) float64 { return s.Result.Lines / s.Result.Elapsed.Seconds() }
 func fresh(s sample) float64    { f, _ := s.Memory.PerConn(); return f }
 func spoke(s sample) float64    { _, f := s.Memory.PerConn(); return f }
+func settled(s sample) float64  { return s.Memory.PerConnSettled() }
 
 // The figures of a turn with mail, and of a peak.
 func perThousand(s sample) float64 { return s.Mail.CPU.Seconds() / float64(s.Mail.Messages) * 1000 }
@@ -165,10 +166,16 @@ func (r *report) loadTable(out io.Writer, s scenario) {
 func (r *report) memoryTable(out io.Writer, s scenario) {
 	fmt.Fprintf(out, "\n%s: resident bytes for each of %d idle connections%s\n", s.name, s.idle, over(s))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(w, "server\tfresh\tmin\tmax\tspoke\tmin\tmax\t\n")
+	figures := []func(sample) float64{fresh, spoke}
+	fmt.Fprint(w, "server\tfresh\tmin\tmax\tspoke\tmin\tmax\t")
+	if s.settle {
+		figures = append(figures, settled)
+		fmt.Fprint(w, "settled\tmin\tmax\t")
+	}
+	fmt.Fprintln(w)
 	for _, name := range r.measured(s.name) {
 		fmt.Fprintf(w, "%s\t", name)
-		for _, figure := range []func(sample) float64{fresh, spoke} {
+		for _, figure := range figures {
 			xs := r.column(s.name, name, figure)
 			fmt.Fprintf(w, "%.0f\t%.0f\t%.0f\t", median(xs), slices.Min(xs), slices.Max(xs))
 		}

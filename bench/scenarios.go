@@ -21,7 +21,8 @@ type scenario struct {
 	idle   int // connections that say nothing
 	memory bool
 
-	tls string // version
+	tls    string // version
+	settle bool   // memory is measured without garbage, too
 
 	reuse    bool // a connection carries all messages that it can
 	messages int  // of which memory is measured; their length is length
@@ -42,8 +43,8 @@ var scenarios = []scenario{
 
 	{name: "tls", kind: secured, tls: "1.3", conns: 50, depth: 1, length: 32, shortConns: 10},
 	{name: "tls12", kind: secured, tls: "1.2", conns: 50, depth: 1, length: 32, shortConns: 10},
-	{name: "tlsidle", kind: secured, tls: "1.3", length: 32, idle: 5000, memory: true, shortIdle: 200},
-	{name: "tls12idle", kind: secured, tls: "1.2", length: 32, idle: 5000, memory: true, shortIdle: 200},
+	{name: "tlsidle", kind: secured, tls: "1.3", length: 32, idle: 5000, memory: true, settle: true, shortIdle: 200},
+	{name: "tls12idle", kind: secured, tls: "1.2", length: 32, idle: 5000, memory: true, settle: true, shortIdle: 200},
 
 	{name: "smtp", kind: mail, conns: 10, length: 4096, shortConns: 10},
 	{name: "smtpd", kind: mail, conns: 10, length: 4096, reuse: true, shortConns: 10},

@@ -39,6 +39,7 @@ func main() {
 		c.TLS = version
 		return nil
 	})
+	flag.BoolVar(&c.Settle, "settle", false, "with -memory: ask the server to give its garbage back, with SIGUSR1, and measure again")
 	memory := flag.Bool("memory", false, "measure what the idle connections cost the server, and nothing else")
 	flag.Parse()
 	if err := run(c, *memory); err != nil {

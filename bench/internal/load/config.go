@@ -22,7 +22,8 @@ type Config struct {
 	Interval time.Duration // counted; longer if nothing came back in it
 	Patience time.Duration // how long to wait for an answer that is due; 5 s if 0
 
-	PID int // the server's process, whose CPU time and memory are read; 0: not read
+	Settle bool // at last, ask the server to give its garbage back: see package settle
+	PID    int  // the server's process, whose CPU time and memory are read; 0: not read
 }
 
 // defaultPatience is Config.Patience unless told.
@@ -81,6 +82,10 @@ type Memory struct {
 	Base  int64 `json:"base_bytes"`  // resident before the first
 	Fresh int64 `json:"fresh_bytes"` // when all were accepted
 	Spoke int64 `json:"spoke_bytes"` // when each had one line echoed
+
+	// With Config.Settle also without garbage.
+	SettledBase int64 `json:"settled_base_bytes,omitempty"`
+	Settled     int64 `json:"settled_bytes,omitempty"`
 }
 
 // PerConn returns bytes per connection, fresh and after it spoke.
@@ -88,3 +93,6 @@ func (m *Memory) PerConn() (fresh, spoke float64) {
 	n := float64(m.Conns)
 	return float64(m.Fresh-m.Base) / n, float64(m.Spoke-m.Base) / n
 }
+
+// PerConnSettled returns bytes per connection without garbage.
+func (m *Memory) PerConnSettled() float64 { return float64(m.Settled-m.SettledBase) / float64(m.Conns) }

@@ -3,10 +3,13 @@ package load
 import (
 	"errors"
 	"fmt"
+	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/parley-go/parley/bench/internal/proc"
+	"github.com/parley-go/parley/bench/internal/settle"
 )
 
 // openIdle opens connections that say nothing, in groups: after each, one more connection asks something. Servers accept in
@@ -70,6 +73,11 @@ func MeasureMemory(config Config) (*Memory, error) {
 	if m.Base, err = proc.RSS(g.PID); err != nil {
 		return nil, err
 	}
+	if g.Settle {
+		if m.SettledBase, err = g.settled(); err != nil {
+			return nil, err
+		}
+	}
 	if err := g.openIdle(n); err != nil {
 		return nil, err
 	}
@@ -84,5 +92,31 @@ func MeasureMemory(config Config) (*Memory, error) {
 	if m.Spoke, err = proc.RSS(g.PID); err != nil {
 		return nil, err
 	}
+	if g.Settle {
+		if m.Settled, err = g.settled(); err != nil {
+			return nil, err
+		}
+	}
 	return m, nil
+}
+
+// settled has the server give its garbage back, waits until it is done and returns what is resident then.
+func (g *generator) settled() (int64, error) {
+	const step, enough, quiet = 20 * time.Millisecond, 200 * time.Microsecond, 10
+	if err := unix.Kill(g.PID, settle.Signal); err != nil {
+		return 0, os.NewSyscallError("kill", err)
+	}
+	var last time.Duration
+	for due, calm := time.Now().Add(g.Patience), 0; calm < quiet && time.Now().Before(due); {
+		time.Sleep(step)
+		used, err := proc.CPU(g.PID)
+		if err != nil {
+			return 0, err
+		}
+		if calm++; used-last > enough {
+			calm = 0
+		}
+		last = used
+	}
+	return proc.RSS(g.PID)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/parley-go/parley/bench/internal/settle"
 	"github.com/parley-go/parley/core/tlslayer"
 )
 
@@ -345,11 +346,15 @@ func TestMeasureMemory(t *testing.T) {
 	require.Positive(t, m.Fresh)
 	require.Positive(t, m.Spoke)
 
-	c.Addr, c.TLS = serve(t, secured(t, lines(right))), tls.VersionTLS13
+	require.Zero(t, m.Settled)
+
+	settle.WhenAsked()
+	c.Addr, c.TLS, c.Settle = serve(t, secured(t, lines(right))), tls.VersionTLS13, true
 	m, err = MeasureMemory(c)
 	require.NoError(t, err)
 	require.Equal(t, 100, m.Conns)
-	require.Greater(t, m.Spoke, m.Base)
+	require.Positive(t, m.SettledBase)
+	require.Greater(t, m.Settled, m.SettledBase)
 
 	c.Idle = 0
 	_, err = MeasureMemory(c)

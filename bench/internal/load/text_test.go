@@ -85,6 +85,7 @@ func TestResultErr(t *testing.T) {
 
 func TestPerConn(t *testing.T) {
 	fresh, spoke := (&Memory{Conns: 10, Base: 1000, Fresh: 1800, Spoke: 2500}).PerConn()
+	require.Equal(t, 25.0, (&Memory{Conns: 10, Base: 1000, SettledBase: 750, Settled: 1000}).PerConnSettled())
 	require.Equal(t, 80.0, fresh)
 	require.Equal(t, 150.0, spoke)
 }

@@ -11,12 +11,14 @@ import (
 	"os"
 
 	"github.com/parley-go/parley/bench/internal/bufecho"
+	"github.com/parley-go/parley/bench/internal/settle"
 	"github.com/parley-go/parley/core/tlslayer"
 )
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:7000", "`address` to listen on; port 0 takes a free one")
 	flag.Parse()
+	settle.WhenAsked()
 	fmt.Fprintln(os.Stderr, "goroutinetls:", serve(*listen))
 	os.Exit(1)
 }

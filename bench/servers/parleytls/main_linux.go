@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/parley-go/parley/bench/internal/settle"
 	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core"
 	"github.com/parley-go/parley/core/tlslayer"
@@ -22,6 +23,7 @@ const maxLine = 2 << 20
 func main() {
 	listen := flag.String("listen", "127.0.0.1:7000", "`address` to listen on; port 0 takes a free one")
 	flag.Parse()
+	settle.WhenAsked()
 	fmt.Fprintln(os.Stderr, "parleytls:", serve(*listen))
 	os.Exit(1)
 }
