@@ -19,11 +19,25 @@ const modulePath = "github.com/parley-go/parley/bench"
 type programs struct {
 	servers  []server // those that take part, with binary set
 	lineload string
-	cc       string // what the C compiler calls itself; "" if none was used
+	postfix  *postfix // nil: not needed, or not to be had
+	cc       string   // what the C compiler calls itself; "" if none was used
 }
 
-// build makes all programs, in dir. A C program is left out, which is said, where there is no compiler.
-func build(ctx context.Context, chosen []server, dir string, log io.Writer) (p programs, err error) {
+// of returns the servers of a kind.
+func (p *programs) of(k kind) []server {
+	var some []server
+	for _, s := range p.servers {
+		if s.kind == k {
+			some = append(some, s)
+		}
+	}
+	return some
+}
+
+// build makes all programs, in dir. A C program is left out, which is said, where there is no compiler. pf is needed for
+// servers that take mail.
+func build(ctx context.Context, chosen []server, pf *postfix, dir string, log io.Writer) (p programs, err error) {
+	p.postfix = pf
 	root, err := findRoot(ctx)
 	if err != nil {
 		return p, err
@@ -49,6 +63,8 @@ func build(ctx context.Context, chosen []server, dir string, log io.Writer) (p p
 			}
 			p.cc = version(ctx, cc)
 			err = command(ctx, bench, cc, "-O2", "-std=gnu11", "-o", binary, s.source)
+		case s.sink:
+			binary, s.env = pf.sink, pf.env
 		case s.parley:
 			err = goBuild(ctx, root, s.pkg, binary)
 		default:

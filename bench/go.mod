@@ -2,13 +2,18 @@ module github.com/parley-go/parley/bench
 
 go 1.26.0
 
-// What a benchmark imports of Parley is the checkout that it lies in. Servers that are measured are built in their own
-// module, with the versions that their users get.
+// What stands on Parley here is built with the checkout that it lies in.
 replace github.com/parley-go/parley => ../
 
 require (
+	github.com/emersion/go-smtp v0.25.1
+	github.com/parley-go/parley v0.0.0
 	github.com/stretchr/testify v1.12.1
 	golang.org/x/sys v0.49.0
 )
 
-require go.yaml.in/yaml/v3 v3.0.5 // indirect
+require (
+	github.com/emersion/go-sasl v0.0.0-20241020182733-b788ff22d5a6 // indirect
+	github.com/smallnest/ringbuffer v0.0.0-20250317021400-0da97b586904 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+)

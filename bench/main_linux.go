@@ -1,5 +1,5 @@
-// Bench compares the CPU time per line, and the memory per idle connection, of Parley's echo server with other servers that
-// do the same work, in one interleaved run. See README.md.
+// Bench compares what Parley's servers cost, in CPU time for each line or message and in memory, with other servers that do the
+// same work, in one interleaved run. See README.md.
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -62,10 +63,10 @@ func parse(args []string) (*options, error) {
 	fs.Float64Var(&o.seconds, "seconds", 2, "`length` of a counted interval")
 	fs.BoolVar(&o.short, "short", false, "one round, short intervals, few connections: to see that everything works")
 	fs.StringVar(&o.json, "json", "", "`file` to write all samples to; - is standard output, and the tables go to standard error")
-	also := fs.String("also", "", "comma-separated `name=program` of further servers, built before: another version of Parley's echo, say")
+	also := fs.String("also", "", "comma-separated `name=program` of further servers, built before: another version of Parley's echo, say; kind:name=program for those of another kind: "+join(kinds, kindName))
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
-			fmt.Println("usage: go run . [flags]\n\nCompares Parley's echo server with others.")
+			fmt.Println("usage: go run . [flags]\n\nCompares Parley's servers with others.")
 			fs.SetOutput(os.Stdout)
 			fs.PrintDefaults()
 		}
@@ -103,17 +104,34 @@ func parse(args []string) (*options, error) {
 	if *also != "" {
 		for _, pair := range strings.Split(*also, ",") {
 			name, program, ok := strings.Cut(pair, "=")
-			if !ok || name == "" || program == "" {
-				return nil, fmt.Errorf("-also %q: not name=program", pair)
+			k := plain
+			if before, after, ok := strings.Cut(name, ":"); ok {
+				k, name = kind(before), after
+			}
+			if !ok || name == "" || program == "" || !slices.Contains(kinds, k) {
+				return nil, fmt.Errorf("-also %q: not name=program, or kind:name=program with a kind of %s", pair, join(kinds, kindName))
 			}
 			if slices.ContainsFunc(o.servers, func(s server) bool { return s.name == name }) {
 				return nil, fmt.Errorf("-also %q: there is a server of that name", pair)
 			}
-			o.servers = append(o.servers, server{name: name, title: program, binary: program})
+			o.servers = append(o.servers, server{name: name, kind: k, title: program, binary: program})
 		}
 	}
+	// Without -scenarios, those are meant that the servers are for, and the other way round.
+	idle := func(s scenario) bool {
+		return !slices.ContainsFunc(o.servers, func(p server) bool { return p.kind == s.kind })
+	}
+	if i := slices.IndexFunc(o.scenarios, idle); i >= 0 && given["scenarios"] {
+		return nil, fmt.Errorf("-scenarios %q: no server is left for %s", *names, o.scenarios[i].name)
+	}
+	o.scenarios = slices.DeleteFunc(o.scenarios, idle)
+	o.servers = slices.DeleteFunc(o.servers, func(p server) bool {
+		return !slices.ContainsFunc(o.scenarios, func(s scenario) bool { return s.kind == p.kind })
+	})
 	return o, nil
 }
+
+func kindName(k kind) string { return string(k) }
 
 func scenarioName(s scenario) string { return s.name }
 func serverName(s server) string     { return s.name }
@@ -159,7 +177,11 @@ func run(ctx context.Context, o *options, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 
 	m := &measurement{options: o, log: os.Stderr}
-	if m.programs, err = build(ctx, o.servers, dir, m.log); err != nil {
+	pf, err := m.needPostfix(ctx, dir)
+	if err != nil || len(o.scenarios) == 0 {
+		return err
+	}
+	if m.programs, err = build(ctx, o.servers, pf, dir, m.log); err != nil {
 		return err
 	}
 	if m.pins, err = choosePins(m.log); err != nil {
@@ -172,6 +194,44 @@ func run(ctx context.Context, o *options, out io.Writer) (err error) {
 		err = errors.Join(err, m.report.writeJSON(o.json, out))
 	}
 	return err
+}
+
+// needPostfix finds the programs that the scenarios with mail need, if any of these is to run. Where they are not to be had, these
+// scenarios are left out, which is said in a line; the environment can make it an error.
+func (m *measurement) needPostfix(ctx context.Context, dir string) (*postfix, error) {
+	if !slices.ContainsFunc(m.scenarios, func(s scenario) bool { return s.kind == mail }) {
+		return nil, nil
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = dir // without a home it is gone with everything else
+	}
+	pf, err := findPostfix(ctx, installed(), filepath.Join(cache, "parley-bench"))
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		return nil, m.leaveOutMail(err)
+	}
+	return pf, nil
+}
+
+// leaveOutMail leaves out the scenarios with mail because of an error, or returns it.
+func (m *measurement) leaveOutMail(err error) error {
+	err = fmt.Errorf("no smtp-source and smtp-sink of Postfix: %w", err)
+	if os.Getenv(requireClients) != "" {
+		return err
+	}
+	var without []scenario
+	for _, s := range m.scenarios {
+		if s.kind == mail {
+			without = append(without, s)
+		}
+	}
+	fmt.Fprintf(m.log, "without %s: %v\n", join(without, scenarioName), err)
+	m.scenarios = slices.DeleteFunc(m.scenarios, func(s scenario) bool { return s.kind == mail })
+	m.servers = slices.DeleteFunc(m.servers, func(s server) bool { return s.kind == mail })
+	return nil
 }
 
 // patience is how long a server may take to come up, and to go.

@@ -1,21 +1,29 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
 	"net"
+	"net/textproto"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/parley-go/parley/bench/internal/load"
+	"github.com/parley-go/parley/core/tlslayer"
 )
 
 // mistake names the mistake that the test binary makes when it is started as a server.
@@ -39,6 +47,16 @@ func mistaken(what string) error {
 		return fmt.Errorf("no")
 	}
 	fmt.Fprintln(os.Stderr, "listening on", ln.Addr())
+	if strings.HasSuffix(what, "mail") {
+		return mistakenMail(what, ln)
+	}
+	if inner, ok := strings.CutSuffix(what, " over TLS"); ok {
+		cert, err := tlslayer.SelfSigned("localhost")
+		if err != nil {
+			return err
+		}
+		what, ln = inner, tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{cert}})
+	}
 	for {
 		conn, err := ln.Accept()
 		if err != nil {
@@ -65,6 +83,58 @@ func mistaken(what string) error {
 	}
 }
 
+// mistakenMail is a mail server that does something wrong, with the fourth message of each connection or with all.
+func mistakenMail(what string, ln net.Listener) error {
+	var messages, octets atomic.Int64
+	go func() {
+		end := make(chan os.Signal, 1)
+		signal.Notify(end, syscall.SIGTERM)
+		<-end
+		fmt.Fprintf(os.Stderr, "took %d messages, %d octets\n", messages.Load(), octets.Load())
+		os.Exit(0)
+	}()
+	serve := func(conn *textproto.Conn) {
+		defer conn.Close()
+		_ = conn.PrintfLine("220 hello")
+		for n := 1; ; {
+			line, err := conn.ReadLine()
+			if err != nil {
+				return
+			}
+			answer := "250 fine"
+			switch {
+			case line == "DATA" && what == "refuses mail" && n == 4:
+				answer = "554 no"
+			case line == "DATA":
+				_ = conn.PrintfLine("354 go on")
+				text, err := conn.ReadDotBytes() // with "\n" for "\r\n"
+				if err != nil {
+					return
+				}
+				if what == "loses octets of mail" {
+					text = text[:len(text)/2]
+				}
+				if what != "forgets mail" || n != 4 {
+					messages.Add(1)
+					octets.Add(int64(len(text) + bytes.Count(text, []byte("\n"))))
+				}
+				n++
+			case line == "QUIT":
+				_ = conn.PrintfLine("221 bye")
+				return
+			}
+			_ = conn.PrintfLine("%s", answer)
+		}
+	}
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		go serve(textproto.NewConn(conn))
+	}
+}
+
 func parsed(t *testing.T, args ...string) *options {
 	o, err := parse(args)
 	require.NoError(t, err)
@@ -85,6 +155,15 @@ func TestParse(t *testing.T) {
 	require.Equal(t, 7, o.rounds)
 	require.Equal(t, 0.5, o.seconds)
 
+	o = parsed(t, "-servers", "parleytls,parleysmtp", "-also", "smtp:old=/bin/old")
+	require.Equal(t, "tls,tls12,tlsidle,tls12idle,smtp,smtpd,smtpmem", join(o.scenarios, scenarioName))
+	require.Equal(t, "parleytls,parleysmtp,old", join(o.servers, serverName))
+	require.Equal(t, mail, o.servers[2].kind)
+	o = parsed(t, "-scenarios", "tls,smtp")
+	require.Equal(t, "parleytls,goroutinetls,parleysmtp,gosmtp,smtp-sink", join(o.servers, serverName))
+	_, err := parse([]string{"-scenarios", "a,smtp", "-servers", "parley"})
+	require.EqualError(t, err, `-scenarios "a,smtp": no server is left for smtp`)
+
 	o = parsed(t, "-short")
 	require.Equal(t, 1, o.rounds)
 	require.Less(t, o.seconds, 1.0)
@@ -97,11 +176,11 @@ func TestParse(t *testing.T) {
 	require.Equal(t, 2, o.rounds)
 	require.Equal(t, 1.0, o.seconds)
 
-	_, err := parse([]string{"-help"})
+	_, err = parse([]string{"-help"})
 	require.ErrorIs(t, err, flag.ErrHelp)
 	for _, bad := range []string{
 		"-rounds=0", "-seconds=0", "-seconds=NaN", "-seconds=601", "-scenarios=x", "-scenarios=a,,b", "-servers=x", "-also=x",
-		"-also=x=", "-also==x", "-also=c=/bin/x", "-x", "x",
+		"-also=x=", "-also==x", "-also=c=/bin/x", "-also=ftp:x=/bin/x", "-also=tls:=/bin/x", "-x", "x",
 	} {
 		_, err := parse([]string{bad})
 		require.Error(t, err, bad)
@@ -115,8 +194,19 @@ func TestTables(t *testing.T) {
 		require.NoError(t, err)
 	}
 	for _, s := range scenarios {
-		require.Equal(t, s.memory, s.conns == 0, s.name)
 		require.Positive(t, s.length, s.name)
+		require.True(t, slices.ContainsFunc(servers, func(p server) bool { return p.kind == s.kind }), s.name)
+		require.Equal(t, s.kind == secured, s.tls != "", s.name)
+		require.Equal(t, s.kind == secured && s.memory, s.settle, s.name)
+		if s.kind != mail {
+			require.Equal(t, s.memory, s.conns == 0, s.name)
+		}
+		for _, s := range []scenario{s, s.short()} {
+			require.Equal(t, s.kind == mail && s.memory, s.messages > 0 && s.large > 0, s.name)
+		}
+	}
+	for _, s := range servers {
+		require.Contains(t, kinds, s.kind, s.name)
 	}
 }
 
@@ -156,25 +246,93 @@ a: 50 connections, depth 1, lines of 32 bytes
 `, out.String())
 }
 
-// wrongServer is options that measure this test binary with a mistake in it.
-func wrongServer(t *testing.T, what string) *options {
+func TestMemoryTable(t *testing.T) {
+	var r report
+	for round, m := range []load.Memory{
+		{Conns: 10, Base: 1000, Fresh: 1100, Spoke: 1200, SettledBase: 900, Settled: 950},
+		{Conns: 10, Base: 1000, Fresh: 1300, Spoke: 1200, SettledBase: 900, Settled: 970},
+	} {
+		r.add(sample{Scenario: "idle", Server: "parley", Round: round, Memory: &m})
+	}
+	var out strings.Builder
+	s := scenario{name: "idle", idle: 10, memory: true}
+	r.table(&out, s)
+	s.tls, s.settle = "1.3", true
+	r.table(&out, s)
+	require.Equal(t, `
+idle: resident bytes for each of 10 idle connections
+  server  fresh  min  max  spoke  min  max
+  parley     20   10   30     20   20   20
+
+idle: resident bytes for each of 10 idle connections, TLS 1.3
+  server  fresh  min  max  spoke  min  max  settled  min  max
+  parley     20   10   30     20   20   20        6    5    7
+`, out.String())
+}
+
+func TestMailTable(t *testing.T) {
+	var r report
+	for round, ms := range [][2]time.Duration{{50, 40}, {100, 60}, {50, 50}} {
+		for i, server := range []string{"smtp-sink", "parleysmtp"} {
+			r.add(sample{Scenario: "smtp", Server: server, Round: round, Mail: &delivery{
+				Messages: 500, Elapsed: time.Second, CPU: ms[i] * time.Millisecond, User: 10, System: 30,
+			}})
+		}
+	}
+	var out strings.Builder
+	r.table(&out, scenario{name: "smtp", kind: mail, conns: 10, length: 4096})
+	require.Equal(t, `
+smtp: CPU seconds for 1000 messages of 4096 bytes, 10 at a time, a connection for each message
+      server   CPU s      min     max  / smtp-sink  messages/s  busy  user
+   smtp-sink  0.1000   0.1000  0.2000         1.00         500    5%   25%
+  parleysmtp  0.1000  0.08000  0.1200         0.80         500    5%   25%
+`, out.String())
+}
+
+func TestPeakTable(t *testing.T) {
+	var r report
+	for round, mb := range [][2]int64{{8, 9}, {7, 9}, {8, 8}} {
+		r.add(sample{Scenario: "smtpmem", Server: "parleysmtp", Round: round, Peak: &peak{
+			Messages: 5000, Short: mb[0] << 20, Long: mb[1] << 20,
+		}})
+	}
+	var out strings.Builder
+	r.table(&out, scenario{name: "smtpmem", kind: mail, memory: true, length: 4096, messages: 5000, large: 3, larger: 50 << 20})
+	require.Equal(t, `
+smtpmem: most MiB resident, after 5000 messages of 4096 bytes, and after 3 of 50 MiB
+      server  short   min   max  long   min   max  more   min   max
+  parleysmtp   8.00  7.00  8.00  9.00  8.00  9.00  1.00  0.00  2.00
+`, out.String())
+}
+
+// wrongServer is options that measure this test binary with a mistake in it, in one scenario.
+func wrongServer(t *testing.T, scenario, what string) *options {
 	t.Setenv(mistake, what)
 	self, err := os.Executable()
 	require.NoError(t, err)
-	o := parsed(t, "-short", "-scenarios", "a", "-servers", "goroutine", "-also", "wrong="+self)
-	o.servers = o.servers[1:]
+	o := parsed(t, "-short", "-scenarios", scenario)
+	o.servers = []server{{name: "wrong", kind: o.scenarios[0].kind, title: self, binary: self}}
 	return o
 }
 
 // What is wrong with a server fails the run, in one line, and nothing is left behind.
 func TestRunFails(t *testing.T) {
-	for what, want := range map[string]string{
-		"flips a bit":    "scenario a: wrong: connection .*: wrong byte .* at offset 0 of 32",
-		"does not start": "scenario a: wrong ended by itself: exit status 3: no",
-		"dies":           "scenario a: wrong ended by itself: exit status 3: so long",
+	for _, c := range []struct{ scenario, what, want string }{
+		{"a", "flips a bit", "scenario a: wrong: connection .*: wrong byte .* at offset 0 of 32"},
+		{"a", "does not start", "scenario a: wrong ended by itself: exit status 3: no"},
+		{"a", "dies", "scenario a: wrong ended by itself: exit status 3: so long"},
+		{"tls", "flips a bit over TLS", "scenario tls: wrong: connection .*: wrong byte .* at offset 0 of 32"},
+		{"smtpd", "refuses mail", "scenario smtpd: wrong: smtp-source: fatal: .*554 no"},
+		{"smtpd", "forgets mail", `scenario smtpd: wrong: took \d+ messages, but was sent \d+`},
+		{"smtpd", "loses octets of mail", `scenario smtpd: wrong: took \d+ octets, but was sent \d+`},
+		{"smtpd", "dies", "scenario smtpd: wrong ended by itself: exit status 3: so long"},
 	} {
-		t.Run(what, func(t *testing.T) {
-			o := wrongServer(t, what)
+		t.Run(c.scenario+": "+c.what, func(t *testing.T) {
+			o := wrongServer(t, c.scenario, c.what)
+			want := c.want
+			if o.scenarios[0].kind == mail {
+				needPostfix(t)
+			}
 			dir := t.TempDir()
 			t.Setenv("TMPDIR", dir)
 			err := run(t.Context(), o, io.Discard)
@@ -191,7 +349,7 @@ func TestRunFails(t *testing.T) {
 }
 
 func TestRunIsInterrupted(t *testing.T) {
-	o := wrongServer(t, "nothing")
+	o := wrongServer(t, "a", "nothing")
 	o.seconds = 600
 	ctx, cancel := context.WithCancel(t.Context())
 	out := writerFunc(func(p []byte) { // the first that it prints comes before the first turn
@@ -206,7 +364,7 @@ type writerFunc func([]byte)
 func (f writerFunc) Write(p []byte) (int, error) { f(p); return len(p), nil }
 
 func TestRunWritesJSON(t *testing.T) {
-	o := wrongServer(t, "nothing")
+	o := wrongServer(t, "a", "nothing")
 	o.rounds = 2
 	o.json = filepath.Join(t.TempDir(), "out.json")
 	require.NoError(t, run(t.Context(), o, io.Discard))
@@ -218,4 +376,27 @@ func TestRunWritesJSON(t *testing.T) {
 	require.Equal(t, 1, r.Samples[1].Round)
 	require.Positive(t, r.Samples[1].Result.Lines)
 	require.Positive(t, r.Samples[1].Result.CPU)
+}
+
+func TestRunWritesJSONOfMail(t *testing.T) {
+	needPostfix(t)
+	for _, scenario := range []string{"smtp", "smtpmem"} {
+		o := wrongServer(t, scenario, "nothing that matters to mail")
+		o.json = filepath.Join(t.TempDir(), "out.json")
+		require.NoError(t, run(t.Context(), o, io.Discard))
+		text, err := os.ReadFile(o.json)
+		require.NoError(t, err)
+		var r report
+		require.NoError(t, json.Unmarshal(text, &r))
+		require.Len(t, r.Samples, 1)
+		if scenario == "smtp" {
+			require.Equal(t, 750, r.Samples[0].Mail.Messages)
+			require.Positive(t, r.Samples[0].Mail.CPU)
+			require.Positive(t, r.Samples[0].Mail.Elapsed)
+		} else {
+			require.Equal(t, 500, r.Samples[0].Peak.Messages)
+			require.Positive(t, r.Samples[0].Peak.Short)
+			require.GreaterOrEqual(t, r.Samples[0].Peak.Long, r.Samples[0].Peak.Short)
+		}
+	}
 }

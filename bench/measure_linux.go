@@ -27,7 +27,7 @@ type measurement struct {
 func (m *measurement) run(ctx context.Context, out io.Writer) error {
 	fmt.Fprintln(out, m.report.Machine)
 	for _, s := range m.programs.servers {
-		fmt.Fprintf(out, "%-10s %s\n", s.name, s.title)
+		fmt.Fprintf(out, "%-12s %s\n", s.name, s.title)
 	}
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
@@ -39,7 +39,12 @@ func (m *measurement) run(ctx context.Context, out io.Writer) error {
 			fmt.Fprintf(m.log, "%s: %d idle connections instead of %d: at most %d files may be open\n", s.name, s.idle, wanted.idle, files.Max)
 		}
 		measure := m.speaking
-		if s.memory {
+		switch {
+		case s.kind == mail && s.memory:
+			measure = m.peaking
+		case s.kind == mail:
+			measure = m.delivering
+		case s.memory:
 			measure = m.silent
 		}
 		if err := measure(ctx, s); err != nil {
@@ -52,14 +57,10 @@ func (m *measurement) run(ctx context.Context, out io.Writer) error {
 
 // speaking measures CPU time per line: all servers are up, and take turns.
 func (m *measurement) speaking(ctx context.Context, s scenario) error {
-	for _, program := range m.programs.servers {
-		p, err := start(ctx, program, m.pins.server)
-		if err != nil {
-			return err
-		}
-		m.running = append(m.running, p)
-	}
 	defer m.stop()
+	if err := m.startAll(ctx, s); err != nil {
+		return err
+	}
 	for round := range m.rounds {
 		for _, p := range m.running {
 			if err := m.quiet(ctx); err != nil {
@@ -75,20 +76,32 @@ func (m *measurement) speaking(ctx context.Context, s scenario) error {
 	return nil
 }
 
+// startAll starts all servers of a scenario.
+func (m *measurement) startAll(ctx context.Context, s scenario) error {
+	for _, program := range m.programs.of(s.kind) {
+		p, err := start(ctx, program, m.pins.server)
+		if err != nil {
+			return err
+		}
+		m.running = append(m.running, p)
+	}
+	return nil
+}
+
 // silent measures memory: a server at a time, and a new one for each round, because what a process once had it rarely gives
 // back.
 func (m *measurement) silent(ctx context.Context, s scenario) error {
 	defer m.stop()
 	for round := range m.rounds {
-		for _, program := range m.programs.servers {
+		for _, program := range m.programs.of(s.kind) {
 			p, err := start(ctx, program, m.pins.server)
 			if err != nil {
 				return err
 			}
 			m.running = append(m.running, p)
 			r, err := generate[load.Memory](ctx, m.pins.generator, time.Minute, m.programs.lineload,
-				"-connect", p.addr, "-pid", strconv.Itoa(p.cmd.Process.Pid), "-memory",
-				"-idle", strconv.Itoa(s.idle), "-length", strconv.Itoa(s.length))
+				"-connect", p.addr, "-tls", s.tls, "-pid", strconv.Itoa(p.cmd.Process.Pid), "-memory",
+				"-settle="+strconv.FormatBool(s.settle), "-idle", strconv.Itoa(s.idle), "-length", strconv.Itoa(s.length))
 			if err := p.check(err); err != nil {
 				return err
 			}
@@ -104,7 +117,7 @@ func (m *measurement) load(ctx context.Context, s scenario, p *process) (*load.R
 	interval := time.Duration(m.seconds * float64(time.Second))
 	warmup := min(interval/4, 500*time.Millisecond)
 	r, err := generate[load.Result](ctx, m.pins.generator, interval+warmup+time.Minute, m.programs.lineload,
-		"-connect", p.addr, "-pid", strconv.Itoa(p.cmd.Process.Pid),
+		"-connect", p.addr, "-tls", s.tls, "-pid", strconv.Itoa(p.cmd.Process.Pid),
 		"-conns", strconv.Itoa(s.conns), "-depth", strconv.Itoa(s.depth), "-length", strconv.Itoa(s.length),
 		"-idle", strconv.Itoa(s.idle), "-warmup", warmup.String(), "-interval", interval.String())
 	if err == nil && r.Lines == 0 {

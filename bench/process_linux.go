@@ -66,12 +66,22 @@ type process struct {
 	addr string
 	gone chan struct{} // closed when it has ended
 	last string        // line that it said; to be read when it is gone
+	sent amount        // to it
 }
 
 // start starts a server and waits until it can be reached.
 func start(ctx context.Context, s server, cpu int) (*process, error) {
 	p := &process{server: s, gone: make(chan struct{})}
-	p.cmd = pinned(cpu, s.binary, "-listen", "127.0.0.1:0")
+	args := []string{"-listen", "127.0.0.1:0"}
+	if s.sink {
+		var err error
+		if p.addr, err = freeAddr(); err != nil {
+			return nil, err
+		}
+		args = sinkArgs(p.addr)
+	}
+	p.cmd = pinned(cpu, s.binary, args...)
+	p.cmd.Env = append(p.cmd.Env, s.env...)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		return nil, err
@@ -94,6 +104,13 @@ func start(ctx context.Context, s server, cpu int) (*process, error) {
 		_, _ = io.Copy(io.Discard, stderr) // behind a line that is too long
 		_ = p.cmd.Wait()
 	}()
+	if s.sink {
+		go func() {
+			if greets(p.addr, p.gone) {
+				addr <- p.addr
+			}
+		}()
+	}
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	select {

@@ -34,6 +34,8 @@ type sample struct {
 	Round    int          `json:"round"`
 	Result   *load.Result `json:"load,omitempty"`
 	Memory   *load.Memory `json:"memory,omitempty"`
+	Mail     *delivery    `json:"mail,omitempty"`
+	Peak     *peak        `json:"peak,omitempty"`
 }
 
 func (r *report) describe(m *measurement) {
@@ -83,9 +85,14 @@ func (r *report) measured(scenario string) []string {
 }
 
 func (r *report) table(out io.Writer, s scenario) {
-	if s.memory {
+	switch {
+	case s.kind == mail && s.memory:
+		r.peakTable(out, s)
+	case s.kind == mail:
+		r.mailTable(out, s)
+	case s.memory:
 		r.memoryTable(out, s)
-	} else {
+	default:
 		r.loadTable(out, s)
 	}
 }
@@ -99,20 +106,45 @@ func userShare(s sample) float64 {
 func lineRate(s sample) float64 { return s.Result.Lines / s.Result.Elapsed.Seconds() }
 func fresh(s sample) float64    { f, _ := s.Memory.PerConn(); return f }
 func spoke(s sample) float64    { _, f := s.Memory.PerConn(); return f }
+func settled(s sample) float64  { return s.Memory.PerConnSettled() }
 
-func (r *report) loadTable(out io.Writer, s scenario) {
-	names := r.measured(s.name)
+// The figures of a turn with mail, and of a peak.
+func perThousand(s sample) float64 { return s.Mail.CPU.Seconds() / float64(s.Mail.Messages) * 1000 }
+func mailBusy(s sample) float64    { return float64(s.Mail.CPU) / float64(s.Mail.Elapsed) }
+func mailUserShare(s sample) float64 {
+	return float64(s.Mail.User) / float64(s.Mail.User+s.Mail.System)
+}
+func mailRate(s sample) float64  { return float64(s.Mail.Messages) / s.Mail.Elapsed.Seconds() }
+func shortPeak(s sample) float64 { return float64(s.Peak.Short) / (1 << 20) }
+func longPeak(s sample) float64  { return float64(s.Peak.Long) / (1 << 20) }
+func growth(s sample) float64    { return longPeak(s) - shortPeak(s) }
+
+// compared returns the references that a scenario has figures of.
+func (r *report) compared(scenario string) []string {
 	var refs []string
 	for _, ref := range references {
-		if slices.Contains(names, ref) {
+		if slices.Contains(r.measured(scenario), ref) {
 			refs = append(refs, ref)
 		}
 	}
+	return refs
+}
+
+// over says what stands below the lines of a scenario.
+func over(s scenario) string {
+	if s.tls == "" {
+		return ""
+	}
+	return ", TLS " + s.tls
+}
+
+func (r *report) loadTable(out io.Writer, s scenario) {
+	names, refs := r.measured(s.name), r.compared(s.name)
 	idle := ""
 	if s.idle > 0 {
 		idle = fmt.Sprintf(" and %d idle", s.idle)
 	}
-	fmt.Fprintf(out, "\n%s: %d connections%s, depth %d, lines of %d bytes\n", s.name, s.conns, idle, s.depth, s.length)
+	fmt.Fprintf(out, "\n%s: %d connections%s, depth %d, lines of %d bytes%s\n", s.name, s.conns, idle, s.depth, s.length, over(s))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(w, "server\tµs/line\tmin\tmax\t")
 	for _, ref := range refs {
@@ -132,14 +164,61 @@ func (r *report) loadTable(out io.Writer, s scenario) {
 }
 
 func (r *report) memoryTable(out io.Writer, s scenario) {
-	fmt.Fprintf(out, "\n%s: resident bytes for each of %d idle connections\n", s.name, s.idle)
+	fmt.Fprintf(out, "\n%s: resident bytes for each of %d idle connections%s\n", s.name, s.idle, over(s))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(w, "server\tfresh\tmin\tmax\tspoke\tmin\tmax\t\n")
+	figures := []func(sample) float64{fresh, spoke}
+	fmt.Fprint(w, "server\tfresh\tmin\tmax\tspoke\tmin\tmax\t")
+	if s.settle {
+		figures = append(figures, settled)
+		fmt.Fprint(w, "settled\tmin\tmax\t")
+	}
+	fmt.Fprintln(w)
 	for _, name := range r.measured(s.name) {
 		fmt.Fprintf(w, "%s\t", name)
-		for _, figure := range []func(sample) float64{fresh, spoke} {
+		for _, figure := range figures {
 			xs := r.column(s.name, name, figure)
 			fmt.Fprintf(w, "%.0f\t%.0f\t%.0f\t", median(xs), slices.Min(xs), slices.Max(xs))
+		}
+		fmt.Fprintln(w)
+	}
+	_ = w.Flush()
+}
+
+func (r *report) mailTable(out io.Writer, s scenario) {
+	names, refs := r.measured(s.name), r.compared(s.name)
+	how := "a connection for each message"
+	if s.reuse {
+		how = "connections are used again"
+	}
+	fmt.Fprintf(out, "\n%s: CPU seconds for 1000 messages of %d bytes, %d at a time, %s\n", s.name, s.length, s.conns, how)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(w, "server\tCPU s\tmin\tmax\t")
+	for _, ref := range refs {
+		fmt.Fprintf(w, "/ %s\t", ref)
+	}
+	fmt.Fprint(w, "messages/s\tbusy\tuser\t\n")
+	for _, name := range names {
+		cpu := r.column(s.name, name, perThousand)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t", name, digits(median(cpu)), digits(slices.Min(cpu)), digits(slices.Max(cpu)))
+		for _, ref := range refs {
+			fmt.Fprintf(w, "%.2f\t", ratio(cpu, r.column(s.name, ref, perThousand)))
+		}
+		fmt.Fprintf(w, "%.0f\t%s\t%s\t\n", median(r.column(s.name, name, mailRate)),
+			percent(median(r.column(s.name, name, mailBusy))), percent(median(r.column(s.name, name, mailUserShare))))
+	}
+	_ = w.Flush()
+}
+
+func (r *report) peakTable(out io.Writer, s scenario) {
+	fmt.Fprintf(out, "\n%s: most MiB resident, after %d messages of %d bytes, and after %d of %d MiB\n",
+		s.name, s.messages, s.length, s.large, s.larger>>20)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(w, "server\tshort\tmin\tmax\tlong\tmin\tmax\tmore\tmin\tmax\t\n")
+	for _, name := range r.measured(s.name) {
+		fmt.Fprintf(w, "%s\t", name)
+		for _, figure := range []func(sample) float64{shortPeak, longPeak, growth} {
+			xs := r.column(s.name, name, figure)
+			fmt.Fprintf(w, "%.2f\t%.2f\t%.2f\t", median(xs), slices.Min(xs), slices.Max(xs))
 		}
 		fmt.Fprintln(w)
 	}

@@ -1,30 +1,60 @@
 package main
 
+// kind is what a server serves; a scenario measures those of one kind.
+type kind string
+
+const (
+	plain   kind = "line" // lines, echoed in the clear
+	secured kind = "tls"  // lines, echoed over TLS
+	mail    kind = "smtp" // mail, taken in and dropped
+)
+
+var kinds = []kind{plain, secured, mail}
+
 // scenario is one kind of load.
 type scenario struct {
 	name   string
+	kind   kind
 	conns  int // that speak
 	depth  int // lines that each has on its way
-	length int // of a line in bytes, with its "\n"
+	length int // of a line in bytes, with its "\n"; of a message, without its header
 	idle   int // connections that say nothing
 	memory bool
 
-	shortConns, shortIdle int // with -short
+	tls    string // version
+	settle bool   // memory is measured without garbage, too
+
+	reuse    bool // a connection carries all messages that it can
+	messages int  // of which memory is measured; their length is length
+	large    int  // as many are sent then
+	larger   int  // of this length
+
+	shortConns, shortIdle, shortMessages, shortLarge int // with -short
 }
 
 // scenarios is the table of all there are, in the order in which they run.
 var scenarios = []scenario{
-	{name: "a", conns: 50, depth: 1, length: 32, shortConns: 10},
-	{name: "b", conns: 50, depth: 64, length: 32, shortConns: 10},
-	{name: "c", conns: 1000, depth: 1, length: 32, shortConns: 100},
-	{name: "d", conns: 50, depth: 1, length: 32, idle: 10_000, shortConns: 10, shortIdle: 200},
-	{name: "e", conns: 4, depth: 1, length: 1_000_000, shortConns: 2},
-	{name: "idle", length: 32, idle: 15_000, memory: true, shortIdle: 500},
+	{name: "a", kind: plain, conns: 50, depth: 1, length: 32, shortConns: 10},
+	{name: "b", kind: plain, conns: 50, depth: 64, length: 32, shortConns: 10},
+	{name: "c", kind: plain, conns: 1000, depth: 1, length: 32, shortConns: 100},
+	{name: "d", kind: plain, conns: 50, depth: 1, length: 32, idle: 10_000, shortConns: 10, shortIdle: 200},
+	{name: "e", kind: plain, conns: 4, depth: 1, length: 1_000_000, shortConns: 2},
+	{name: "idle", kind: plain, length: 32, idle: 15_000, memory: true, shortIdle: 500},
+
+	{name: "tls", kind: secured, tls: "1.3", conns: 50, depth: 1, length: 32, shortConns: 10},
+	{name: "tls12", kind: secured, tls: "1.2", conns: 50, depth: 1, length: 32, shortConns: 10},
+	{name: "tlsidle", kind: secured, tls: "1.3", length: 32, idle: 5000, memory: true, settle: true, shortIdle: 200},
+	{name: "tls12idle", kind: secured, tls: "1.2", length: 32, idle: 5000, memory: true, settle: true, shortIdle: 200},
+
+	{name: "smtp", kind: mail, conns: 10, length: 4096, shortConns: 10},
+	{name: "smtpd", kind: mail, conns: 10, length: 4096, reuse: true, shortConns: 10},
+	{name: "smtpmem", kind: mail, conns: 10, length: 4096, memory: true, messages: 5000, large: 3, larger: 50 << 20,
+		shortConns: 10, shortMessages: 500, shortLarge: 1},
 }
 
 // short returns the scenario as -short runs it.
 func (s scenario) short() scenario {
-	s.conns, s.idle = s.shortConns, s.shortIdle
+	s.conns, s.idle, s.messages, s.large = s.shortConns, s.shortIdle, s.shortMessages, s.shortLarge
 	return s
 }
 

@@ -1,23 +1,34 @@
 package main
 
 // server is a program that is measured. It is started with -listen, says "listening on HOST:PORT" on standard error, and
-// ends on SIGTERM.
+// ends on SIGTERM. smtp-sink has ways of its own: see sinkArgs.
 type server struct {
 	name   string // on the command line, in tables and in JSON
+	kind   kind
 	title  string
-	parley bool   // pkg lies in Parley's own module
-	pkg    string // a Go program: its package, relative to its module
-	source string // a C program: its only file, relative to this module
-	binary string // a program that is there already
+	parley bool     // pkg lies in Parley's own module
+	pkg    string   // a Go program: its package, relative to its module
+	source string   // a C program: its only file, relative to this module
+	sink   bool     // Postfix's smtp-sink
+	binary string   // a program that is there already
+	env    []string // that it needs
+	counts bool     // it says at its end how much mail it took
 }
 
 // servers is the table of all there are, in the order in which they take turns.
 var servers = []server{
-	{name: "parley", title: "Parley: examples/echo", parley: true, pkg: "./examples/echo"},
-	{name: "goroutine", title: "Go net and bufio, a goroutine per connection", pkg: "./servers/goroutine"},
-	{name: "goepoll", title: "a bare Go epoll loop, raw system calls", pkg: "./servers/goepoll"},
-	{name: "c", title: "a C epoll loop", source: "servers/cepoll/cepoll.c"},
+	{name: "parley", kind: plain, title: "Parley: examples/echo", parley: true, pkg: "./examples/echo"},
+	{name: "goroutine", kind: plain, title: "Go net and bufio, a goroutine per connection", pkg: "./servers/goroutine"},
+	{name: "goepoll", kind: plain, title: "a bare Go epoll loop, raw system calls", pkg: "./servers/goepoll"},
+	{name: "c", kind: plain, title: "a C epoll loop", source: "servers/cepoll/cepoll.c"},
+
+	{name: "parleytls", kind: secured, title: "Parley: chat.ListenTLS", pkg: "./servers/parleytls"},
+	{name: "goroutinetls", kind: secured, title: "Go crypto/tls and bufio, a goroutine per connection", pkg: "./servers/goroutinetls"},
+
+	{name: "parleysmtp", kind: mail, title: "Parley: protocols/smtp, mail is dropped", pkg: "./servers/parleysmtp", counts: true},
+	{name: "gosmtp", kind: mail, title: "go-smtp, mail is dropped", pkg: "./servers/gosmtp", counts: true},
+	{name: "smtp-sink", kind: mail, title: "Postfix's smtp-sink", sink: true},
 }
 
 // references are the servers that the others are compared with, where they take part.
-var references = []string{"c", "goroutine"}
+var references = []string{"c", "goroutine", "goroutinetls", "smtp-sink"}

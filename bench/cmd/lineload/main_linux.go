@@ -1,6 +1,7 @@
 // Lineload keeps a line echo server busy, compares every byte that comes back, and prints what it counted as JSON.
 //
 //	lineload -connect 127.0.0.1:7000 -conns 50 -depth 64 -pid $(pidof echo)
+//	lineload -connect 127.0.0.1:7000 -tls 1.3 -pid $(pidof parleytls)
 //	lineload -connect 127.0.0.1:7000 -idle 10000 -memory -pid $(pidof echo)
 //
 // It has one thread that works: pin it to another CPU than the server's. The exit status is 1 if any byte was wrong, missing
@@ -8,7 +9,9 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -28,6 +31,15 @@ func main() {
 	flag.DurationVar(&c.Interval, "interval", 2*time.Second, "how long to count")
 	flag.DurationVar(&c.Patience, "patience", 5*time.Second, "how long to wait for an answer that is due")
 	flag.IntVar(&c.PID, "pid", 0, "the server's process, to read what it uses; 0: do not")
+	flag.Func("tls", "`version` of TLS, 1.2 or 1.3; any certificate will do; empty: in the clear", func(s string) error {
+		version, ok := map[string]uint16{"": 0, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}[s]
+		if !ok {
+			return errors.New("neither 1.2 nor 1.3")
+		}
+		c.TLS = version
+		return nil
+	})
+	flag.BoolVar(&c.Settle, "settle", false, "with -memory: ask the server to give its garbage back, with SIGUSR1, and measure again")
 	memory := flag.Bool("memory", false, "measure what the idle connections cost the server, and nothing else")
 	flag.Parse()
 	if err := run(c, *memory); err != nil {

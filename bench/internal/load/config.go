@@ -3,6 +3,7 @@
 package load
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
@@ -15,12 +16,14 @@ type Config struct {
 	Depth  int    // lines that each of them sends at a time; the next ones follow when all are back
 	Length int    // of a line in bytes, with its "\n"
 	Idle   int    // connections beside them that say nothing
+	TLS    uint16 // its version, tls.VersionTLS12 or 13; 0: in the clear
 
 	Warmup   time.Duration // before counting begins
 	Interval time.Duration // counted; longer if nothing came back in it
 	Patience time.Duration // how long to wait for an answer that is due; 5 s if 0
 
-	PID int // the server's process, whose CPU time and memory are read; 0: not read
+	Settle bool // at last, ask the server to give its garbage back: see package settle
+	PID    int  // the server's process, whose CPU time and memory are read; 0: not read
 }
 
 // defaultPatience is Config.Patience unless told.
@@ -42,6 +45,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("lines of %d bytes at depth %d: at least 2, and together at most %d", c.Length, c.Depth, maxBatch)
 	case c.Idle < 0:
 		return fmt.Errorf("%d idle connections", c.Idle)
+	case c.TLS != 0 && c.TLS != tls.VersionTLS12 && c.TLS != tls.VersionTLS13:
+		return fmt.Errorf("TLS %#x: a version that is not known here", c.TLS)
 	case c.Interval <= 0 || c.Warmup < 0:
 		return fmt.Errorf("warm-up %v, interval %v: not a time to count in", c.Warmup, c.Interval)
 	}
@@ -77,6 +82,10 @@ type Memory struct {
 	Base  int64 `json:"base_bytes"`  // resident before the first
 	Fresh int64 `json:"fresh_bytes"` // when all were accepted
 	Spoke int64 `json:"spoke_bytes"` // when each had one line echoed
+
+	// With Config.Settle also without garbage.
+	SettledBase int64 `json:"settled_base_bytes,omitempty"`
+	Settled     int64 `json:"settled_bytes,omitempty"`
 }
 
 // PerConn returns bytes per connection, fresh and after it spoke.
@@ -84,3 +93,6 @@ func (m *Memory) PerConn() (fresh, spoke float64) {
 	n := float64(m.Conns)
 	return float64(m.Fresh-m.Base) / n, float64(m.Spoke-m.Base) / n
 }
+
+// PerConnSettled returns bytes per connection without garbage.
+func (m *Memory) PerConnSettled() float64 { return float64(m.Settled-m.SettledBase) / float64(m.Conns) }

@@ -22,7 +22,7 @@ type generator struct {
 	events [512]unix.EpollEvent
 	buf    []byte
 	conns  []conn
-	idle   []int
+	idle   []link
 
 	verified int64 // bytes, from the beginning
 	result   Result
@@ -82,14 +82,14 @@ func (g *generator) setUp() (err error) {
 	}
 	g.conns = make([]conn, 0, g.Conns)
 	for i := range g.Conns {
-		fd, err := connect(g.addr, g.Patience)
+		l, err := dial(g.addr, g.Patience, g.TLS)
 		if err != nil {
 			return fmt.Errorf("connection %d: %w", i, err)
 		}
-		g.conns = append(g.conns, conn{fd: fd, line: g.text.start(i)})
+		g.conns = append(g.conns, conn{link: l, line: g.text.start(i)})
 		g.open++
-		if err := unix.SetNonblock(fd, true); err != nil {
-			return os.NewSyscallError("fcntl", err)
+		if err := l.setNonblock(); err != nil {
+			return err
 		}
 		if err := g.watch(unix.EPOLL_CTL_ADD, i, unix.EPOLLIN); err != nil {
 			return err
@@ -102,11 +102,11 @@ func (g *generator) setUp() (err error) {
 func (g *generator) close() {
 	for i := range g.conns {
 		if g.conns[i].fd >= 0 {
-			closeHard(g.conns[i].fd)
+			g.conns[i].closeHard()
 		}
 	}
-	for _, fd := range g.idle {
-		closeHard(fd)
+	for _, l := range g.idle {
+		l.closeHard()
 	}
 	if g.ep >= 0 {
 		_ = unix.Close(g.ep)
@@ -270,13 +270,13 @@ func (g *generator) serve(i int, events uint32) {
 // advance sends on the i-th connection, and has epoll say when there is room for the rest.
 func (g *generator) advance(i int) {
 	c := &g.conns[i]
-	if c.sent < len(c.batch) {
+	if c.stuck() {
 		if err := c.send(); err != nil {
 			g.fail(i, err)
 			return
 		}
 	}
-	if waits := c.sent < len(c.batch); waits != c.writes {
+	if waits := c.stuck(); waits != c.writes {
 		c.writes = waits
 		events := uint32(unix.EPOLLIN)
 		if waits {
@@ -327,8 +327,8 @@ func (g *generator) shutdown() {
 			continue
 		}
 		c.ended = true
-		if err := unix.Shutdown(c.fd, unix.SHUT_WR); err != nil {
-			g.fail(i, os.NewSyscallError("shutdown", err))
+		if err := c.end(); err != nil {
+			g.fail(i, err)
 		}
 	}
 }

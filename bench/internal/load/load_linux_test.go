@@ -2,6 +2,7 @@ package load
 
 import (
 	"bufio"
+	"crypto/tls"
 	"net"
 	"os"
 	"sync"
@@ -10,6 +11,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/parley-go/parley/bench/internal/settle"
+	"github.com/parley-go/parley/core/tlslayer"
 )
 
 // serverConn is what a test server serves; end is closed when the test is over.
@@ -84,6 +88,17 @@ func once(n int, f func(line []byte) []byte) func(net.Conn) {
 		}
 		return line
 	})
+}
+
+// secured serves f over TLS.
+func secured(t *testing.T, f func(net.Conn)) func(net.Conn) {
+	cert, err := tlslayer.SelfSigned("127.0.0.1")
+	require.NoError(t, err)
+	return func(conn net.Conn) {
+		s := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}})
+		defer s.Close()
+		f(serverConn{s, conn.(serverConn).end})
+	}
 }
 
 func right(_ int, line []byte) []byte { return line }
@@ -168,6 +183,102 @@ func TestWrongServers(t *testing.T) {
 	}
 }
 
+func TestRightServerTLS(t *testing.T) {
+	var mu sync.Mutex
+	seen := map[uint16]int{}
+	addr := serve(t, secured(t, func(conn net.Conn) {
+		s := conn.(serverConn).Conn.(*tls.Conn)
+		if s.Handshake() == nil {
+			state := s.ConnectionState()
+			mu.Lock()
+			seen[state.Version]++
+			mu.Unlock()
+			if state.DidResume {
+				return
+			}
+		}
+		lines(right)(conn)
+	}))
+	for name, change := range map[string]func(*Config){
+		"as it is":  func(*Config) {},
+		"1.2":       func(c *Config) { c.TLS = tls.VersionTLS12 },
+		"depth 1":   func(c *Config) { c.Depth = 1 },
+		"many":      func(c *Config) { c.Conns, c.Depth = 100, 1 },
+		"deep":      func(c *Config) { c.Depth = 3000 },
+		"idle ones": func(c *Config) { c.Idle = 20 },
+		"long":      func(c *Config) { c.Length, c.Depth = 1_000_000, 2 },
+		"shortest":  func(c *Config) { c.Length = 2 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := config(addr)
+			c.TLS = tls.VersionTLS13
+			change(&c)
+			mu.Lock()
+			before := seen[c.TLS]
+			mu.Unlock()
+			r, err := Run(c)
+			require.NoError(t, err)
+			require.NoError(t, r.Err())
+			require.Positive(t, r.Lines)
+			require.Positive(t, r.CPU)
+			mu.Lock()
+			defer mu.Unlock()
+			require.GreaterOrEqual(t, seen[c.TLS]-before, c.Conns+c.Idle)
+		})
+	}
+}
+
+func TestWrongServersTLS(t *testing.T) {
+	for name, c := range map[string]struct {
+		serve func(net.Conn)
+		want  string
+	}{
+		"flips a bit":                   {secured(t, once(20, func(line []byte) []byte { line[17] ^= 1; return line })), "wrong byte"},
+		"repeats a line behind a batch": {secured(t, once(3, func(line []byte) []byte { return append(line, line...) })), "wrong byte|more than were sent|not sent"},
+		"says nothing":                  {secured(t, lines(func(int, []byte) []byte { return []byte{} })), "no answer within .* 0 of 128 bytes"},
+		"closes":                        {secured(t, once(20, func([]byte) []byte { return nil })), "closed by the server|read: connection reset|write: broken pipe"},
+		"says goodbye":                  {secured(t, func(conn net.Conn) { lines(right)(conn); _, _ = conn.Write([]byte("bye\r\n")) }), "5 bytes that were not sent"},
+		"does not close after our end":  {secured(t, func(conn net.Conn) { lines(right)(conn); <-conn.(serverConn).end }), "did not close within"},
+		"ends without close_notify": {secured(t, func(conn net.Conn) {
+			lines(right)(conn)
+			_ = conn.(serverConn).Conn.(*tls.Conn).NetConn().Close()
+		}), "ended the stream without close_notify"},
+		"leaves TLS": {secured(t, func(conn net.Conn) {
+			inner := conn.(serverConn).Conn.(*tls.Conn)
+			if inner.Handshake() == nil {
+				_, _ = inner.NetConn().Write([]byte("in the clear, now\n"))
+				lines(right)(conn)
+			}
+		}), "tls: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := config(serve(t, c.serve))
+			cfg.TLS = tls.VersionTLS13
+			cfg.Patience = time.Second
+			r, err := Run(cfg)
+			require.NoError(t, err)
+			require.Error(t, r.Err())
+			require.Regexp(t, c.want, r.First)
+			require.NotContains(t, r.Err().Error(), "\n")
+			require.Equal(t, cfg.Conns, r.Errors)
+		})
+	}
+}
+
+// A server that does not get through the handshake fails the run, in time.
+func TestHandshakeFails(t *testing.T) {
+	c := config(serve(t, lines(right)))
+	c.TLS, c.Patience = tls.VersionTLS13, time.Second
+	_, err := Run(c)
+	require.ErrorContains(t, err, "connection 0: TLS handshake: ")
+
+	c.Addr = serve(t, func(conn net.Conn) { <-conn.(serverConn).end })
+	c.Patience = 50 * time.Millisecond
+	_, err = Run(c)
+	require.EqualError(t, err, "connection 0: TLS handshake: no answer within 50ms")
+}
+
 // A wrong byte on one connection does not stop the others, and is not forgotten.
 func TestOneWrongByte(t *testing.T) {
 	var conns atomic.Int64
@@ -189,13 +300,14 @@ func TestLateServer(t *testing.T) {
 	c := config("")
 	c.Interval, c.Depth = time.Millisecond, 1
 	began := make(chan struct{})
+	begin := sync.OnceFunc(func() { time.AfterFunc(100*time.Millisecond, func() { close(began) }) })
 	c.Addr = serve(t, func(conn net.Conn) {
 		once(0, func(line []byte) []byte {
+			begin()
 			<-began
 			return line
 		})(conn)
 	})
-	time.AfterFunc(100*time.Millisecond, func() { close(began) })
 	r, err := Run(c)
 	require.NoError(t, err)
 	require.NoError(t, r.Err())
@@ -233,6 +345,16 @@ func TestMeasureMemory(t *testing.T) {
 	require.Positive(t, m.Base)
 	require.Positive(t, m.Fresh)
 	require.Positive(t, m.Spoke)
+
+	require.Zero(t, m.Settled)
+
+	settle.WhenAsked()
+	c.Addr, c.TLS, c.Settle = serve(t, secured(t, lines(right))), tls.VersionTLS13, true
+	m, err = MeasureMemory(c)
+	require.NoError(t, err)
+	require.Equal(t, 100, m.Conns)
+	require.Positive(t, m.SettledBase)
+	require.Greater(t, m.Settled, m.SettledBase)
 
 	c.Idle = 0
 	_, err = MeasureMemory(c)

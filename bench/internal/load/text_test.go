@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"crypto/tls"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -66,6 +67,7 @@ func TestConfig(t *testing.T) {
 		func(c *Config) { c.Length = 1 },
 		func(c *Config) { c.Length, c.Depth = 1<<20, 65 },
 		func(c *Config) { c.Idle = -1 },
+		func(c *Config) { c.TLS = tls.VersionTLS11 },
 		func(c *Config) { c.Interval = 0 },
 		func(c *Config) { c.Warmup = -1 },
 	} {
@@ -83,6 +85,7 @@ func TestResultErr(t *testing.T) {
 
 func TestPerConn(t *testing.T) {
 	fresh, spoke := (&Memory{Conns: 10, Base: 1000, Fresh: 1800, Spoke: 2500}).PerConn()
+	require.Equal(t, 25.0, (&Memory{Conns: 10, Base: 1000, SettledBase: 750, Settled: 1000}).PerConnSettled())
 	require.Equal(t, 80.0, fresh)
 	require.Equal(t, 150.0, spoke)
 }

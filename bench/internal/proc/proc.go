@@ -42,18 +42,24 @@ func parseTicks(field string) (time.Duration, error) {
 }
 
 // parseRollup takes the resident memory, in bytes, out of /proc/PID/smaps_rollup.
-func parseRollup(rollup []byte) (int64, error) {
-	for line := range strings.Lines(string(rollup)) {
+func parseRollup(rollup []byte) (int64, error) { return parseKB("smaps_rollup", rollup, "Rss") }
+
+// parsePeak takes the most memory that was resident, in bytes, out of /proc/PID/status.
+func parsePeak(status []byte) (int64, error) { return parseKB("status", status, "VmHWM") }
+
+// parseKB takes one amount of memory out of a file that has a line for each.
+func parseKB(file string, text []byte, wanted string) (int64, error) {
+	for line := range strings.Lines(string(text)) {
 		name, value, _ := strings.Cut(line, ":")
-		if name != "Rss" {
+		if name != wanted {
 			continue
 		}
 		kb, ok := strings.CutSuffix(strings.TrimSpace(value), " kB")
 		n, err := strconv.ParseInt(strings.TrimSpace(kb), 10, 53)
 		if !ok || err != nil {
-			return 0, fmt.Errorf("smaps_rollup: %q", strings.TrimSpace(line))
+			return 0, fmt.Errorf("%s: %q", file, strings.TrimSpace(line))
 		}
 		return n << 10, nil
 	}
-	return 0, fmt.Errorf("smaps_rollup: no line Rss")
+	return 0, fmt.Errorf("%s: no line %s", file, wanted)
 }

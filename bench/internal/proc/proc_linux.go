@@ -43,3 +43,13 @@ func RSS(pid int) (int64, error) {
 	}
 	return parseRollup(rollup)
 }
+
+// PeakRSS returns the most memory that a process had resident at a time, in bytes. The kernel's counters for it can be wrong
+// by some hundred KiB.
+func PeakRSS(pid int) (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	return parsePeak(status)
+}

@@ -79,6 +79,8 @@ func TestOtherProcesses(t *testing.T) {
 	require.Error(t, err)
 	_, err = RSS(noProcess)
 	require.Error(t, err)
+	_, err = PeakRSS(noProcess)
+	require.Error(t, err)
 }
 
 func TestRSSSeesWhatIsTouched(t *testing.T) {
@@ -87,11 +89,14 @@ func TestRSSSeesWhatIsTouched(t *testing.T) {
 	require.NoError(t, err)
 	memory, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	require.NoError(t, err)
-	defer unix.Munmap(memory)
 	for i := 0; i < size; i += 4096 {
 		memory[i] = 1
 	}
 	after, err := RSS(os.Getpid())
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, after-before, int64(size/2)) // the collector may have given something back meanwhile
+	require.NoError(t, unix.Munmap(memory))
+	peak, err := PeakRSS(os.Getpid())
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, peak, after-size/4)
 }

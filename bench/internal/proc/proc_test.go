@@ -38,3 +38,13 @@ func TestParseRollup(t *testing.T) {
 		require.Error(t, err, bad)
 	}
 }
+
+func TestParsePeak(t *testing.T) {
+	hwm, err := parsePeak([]byte("Name:\tVmHWM\nVmPeak:\t 1224732 kB\nVmHWM:\t    8544 kB\nVmRSS:\t    8000 kB\n"))
+	require.NoError(t, err)
+	require.EqualValues(t, 8544<<10, hwm)
+	for _, bad := range []string{"", "VmRSS:\t 8000 kB\n", "VmHWM:\n", "VmHWM:\t8544\n"} {
+		_, err := parsePeak([]byte(bad))
+		require.Error(t, err, bad)
+	}
+}
