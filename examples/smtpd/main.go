@@ -28,6 +28,7 @@ import (
 // options are the flags.
 type options struct {
 	listen, smtps, hostname string
+	backend                 string
 	maildir, mbox, relay    string
 	discard, print, lmtp    bool
 	insecureAuth            bool
@@ -53,6 +54,7 @@ Takes mail in. Where it goes is said by one of -maildir, -mbox, -print (the defa
 taken by -accept-domain, -auth and -auth-file. SIGINT and SIGTERM end it: a message that is on its way may still come.`)
 	fs.StringVar(&o.listen, "listen", "127.0.0.1:2525", "`address` to listen on; port 0 takes a free one; one with a \"/\" is a unix socket's")
 	fs.StringVar(&o.smtps, "smtps", "", "another `address`, for connections that begin with TLS (usually port 465)")
+	fs.StringVar(&o.backend, "backend", "auto", "auto, select, poll, epoll or kqueue")
 	fs.StringVar(&o.hostname, "hostname", "", "what the server calls itself; the machine's name if empty")
 	fs.BoolVar(&o.lmtp, "lmtp", false, "speak LMTP (RFC 2033) instead of SMTP")
 	fs.StringVar(&o.maildir, "maildir", "", "`directory` of a Maildir, made if there is none: a message is on the disk before it is accepted")
@@ -105,8 +107,8 @@ func (o *options) check(fs *flag.FlagSet) error {
 	return nil
 }
 
-// backend is where the mail goes.
-func (o *options) backend() (smtp.Backend, error) {
+// destination is where the mail goes.
+func (o *options) destination() (smtp.Backend, error) {
 	switch {
 	case o.maildir != "":
 		box, err := mailbox.OpenMaildir(o.maildir)
@@ -144,7 +146,7 @@ func (o *options) server() (*smtp.Server, error) {
 	if srv.Auth, err = o.auth(); err != nil {
 		return nil, err
 	}
-	srv.Backend, err = o.backend()
+	srv.Backend, err = o.destination()
 	return srv, err
 }
 
@@ -156,7 +158,7 @@ func main() {
 	}
 	var loops []*core.Loop
 	for i := range o.loops {
-		loop, err := cli.NewLoop("auto")
+		loop, err := cli.NewLoop(o.backend)
 		if err != nil {
 			cli.Exit(err)
 		}

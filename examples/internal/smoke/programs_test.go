@@ -53,6 +53,17 @@ var servers = []server{
 		c.say("no line end")
 		c.want("no line end")
 	}},
+	{name: "smtpd", args: []string{"-hostname", "mx.example.org", "-accept-domain", "example.org", "-discard"}, half: "MAIL FROM:<", hello: func(c *client) {
+		c.want("220 mx.example.org ESMTP\r\n")
+		c.say("EHLO client.example\r\n")
+		c.until("250 HELP\r\n")
+	}, talk: func(c *client) {
+		c.say("MAIL FROM:<a@client.example>\r\nRCPT TO:<b@client.example>\r\nRCPT TO:<pat@example.org>\r\nDATA\r\n")
+		c.want("250 2.1.0 Ok\r\n550 5.7.1 Relaying denied\r\n250 2.1.5 Ok\r\n354 End the message with a dot on a line of its own\r\n")
+		c.say("Subject: x\r\n\r\n.\r\n")
+		c.until("250 2.0.0 Ok")
+		c.until("\r\n")
+	}},
 	{name: "chat", half: "half a line", hello: func(c *client) {
 		c.until("nickname, please")
 		c.say("nick" + strings.TrimPrefix(c.conn.LocalAddr().String(), "127.0.0.1:") + "\n")
