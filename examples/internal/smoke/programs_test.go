@@ -59,7 +59,7 @@ var servers = []server{
 		c.until("250 HELP\r\n")
 	}, talk: func(c *client) {
 		c.say("MAIL FROM:<a@client.example>\r\nRCPT TO:<b@client.example>\r\nRCPT TO:<pat@example.org>\r\nDATA\r\n")
-		c.want("250 2.1.0 Ok\r\n550 5.7.1 Relaying denied\r\n250 2.1.5 Ok\r\n354 End the message with a dot on a line of its own\r\n")
+		c.want("250 2.1.0 Ok\r\n550 5.7.1 Relaying denied\r\n250 2.1.5 Ok\r\n354 End the message with a dot on a line by itself\r\n")
 		c.say("Subject: x\r\n\r\n.\r\n")
 		c.until("250 2.0.0 Ok")
 		c.until("\r\n")
