@@ -21,6 +21,7 @@ import (
 
 	"github.com/parley-go/parley/core"
 	"github.com/parley-go/parley/core/sim"
+	"github.com/parley-go/parley/internal/race"
 	"github.com/parley-go/parley/protocols/smtp"
 )
 
@@ -404,7 +405,7 @@ func (e *endless) Read(p []byte) (n int, err error) {
 // A message of 50 MB holds less than 1 MiB, both ends and the network between them together.
 func TestClientMemory(t *testing.T) {
 	total := 50 << 20
-	if testing.Short() {
+	if testing.Short() || race.Enabled {
 		total = 5 << 20
 	}
 	for _, chunking := range []bool{false, true} {
