@@ -13,7 +13,7 @@ type exchange struct {
 	req      Request
 	w        ResponseWriter
 	buf      []byte // the head
-	scanned  int    // how much of it prescan has seen
+	lineAt   int    // where the line begins that prescan is in
 	trailing int    // how long the whole lines of the trailer section are
 	line     []byte // a chunk size line, or the trailer section
 	flags    xflags
@@ -67,7 +67,7 @@ func (x *exchange) reset() {
 		x.w.fields = nil
 	}
 	x.s = nil
-	x.buf, x.line, x.collected, x.scanned = x.buf[:0], nil, nil, 0
+	x.buf, x.line, x.collected, x.lineAt = x.buf[:0], nil, nil, 0
 	x.flags, x.onBody, x.result, x.cause, x.tooLarge, x.extensions = 0, nil, nil, nil, false, 0
 	r := &x.req
 	r.head.buf = nil

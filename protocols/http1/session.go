@@ -184,7 +184,7 @@ func (s *session) CollectIncomingData(c *chat.Conn, data []byte) error {
 		x.buf = append(x.buf, data...)
 		if c.MidToken() { // not known to be complete
 			var err *Error
-			if x.scanned, err = prescan(x.buf, x.scanned, &s.srv.head); err != nil {
+			if x.lineAt, err = prescan(x.buf, x.lineAt, len(x.buf)-len(data), &s.srv.head); err != nil {
 				s.refuse(err)
 			}
 		}
@@ -247,7 +247,7 @@ func (s *session) request() {
 	x.buf = append(x.buf, "\r\n"...)
 	h := &x.req.head
 	if err := h.parseRequest(x.buf, &s.srv.head); err != nil {
-		if _, first := prescan(x.buf, x.scanned, &s.srv.head); first != nil {
+		if _, first := prescan(x.buf, 0, 0, &s.srv.head); first != nil {
 			err = first
 		}
 		s.refuse(err)
