@@ -63,7 +63,7 @@ func (x *exchange) reset() {
 	w.fields, w.body, w.trailers = kept(w.fields), kept(w.body), kept(w.trailers)
 	x.flags, x.lineAt, x.extensions, x.tooLarge = 0, 0, 0, false
 	x.onBody, x.collected, x.result, x.cause = nil, nil, nil, nil
-	w.onDrain, w.onDone = nil, nil
+	w.onDrain, w.onDone, w.onEnding = nil, nil, nil
 	r.head.buf = nil
 	r.trailers, r.ctx, r.cancel, r.url, r.received = nil, nil, nil, nil, 0
 }

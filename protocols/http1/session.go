@@ -296,9 +296,6 @@ func (s *session) proceed() {
 	x := s.x
 	for x != nil && s.x == x && x.flags&xReturned != 0 && s.mode != modeOver && s.step(x) {
 	}
-	if s.x != nil && s.x.w.onDrain != nil && !s.high {
-		s.soon() // what is queued may be gone by then; or else HandleHigh was called, and HandleLow will be
-	}
 }
 
 // step makes one step; it answers false when there is nothing to do for now.
@@ -316,7 +313,7 @@ func (s *session) step(x *exchange) bool {
 	case x.onBody != nil && bodyOver && x.flags&xLastGiven == 0:
 		x.flags |= xLastGiven
 		s.callback(func() error { return x.onBody(nil, true) })
-	case x.w.onDrain != nil && x.flags&xFinished == 0 && !x.w.Full():
+	case x.w.onDrain != nil && !s.high && x.flags&xFinished == 0:
 		f := x.w.onDrain
 		x.w.onDrain = nil
 		s.callback(f)
@@ -371,11 +368,8 @@ func (s *session) soon() {
 }
 
 func (s *session) afterwards() {
-	x := s.x
 	s.proceed()
-	if s.x == x { // or else what the client said before is not worked on yet
-		s.drained()
-	}
+	s.drained()
 }
 
 // resume goes on with input, unless the handler has paused it.
@@ -386,15 +380,15 @@ func (s *session) resume() {
 		}
 		s.c.Resume()
 	}
-	if s.eof {
-		s.soon()
-	}
 }
 
 // next is called when a request is answered and its input used up.
 func (s *session) next() {
 	x := s.x
 	last := x.flags&xClose != 0 || s.leaving
+	if last && x.flags&xBodyOver == 0 {
+		s.c.SetLinger() // the client is still sending
+	}
 	x.end(nil)
 	if s.gone || s.mode == modeOver {
 		return
@@ -406,6 +400,9 @@ func (s *session) next() {
 	}
 	s.expect(s.srv.limits.IdleTimeout)
 	s.resume()
+	if s.eof {
+		s.soon()
+	}
 }
 
 // drained closes when the client has ended its side and there is nothing left of what it said.
@@ -440,6 +437,7 @@ func (s *session) refuse(err *Error) {
 	}
 	s.srv.totals.refused.Add(1)
 	x.flags |= xClose | xBodyOver
+	s.c.SetLinger()
 	if x.flags&xFinished != 0 { // only its body was still to be dropped
 		s.next()
 		return
@@ -455,6 +453,7 @@ func (s *session) hangUp(cause error) {
 		_ = s.c.Abort() // the end of the stream would look like that of the response
 		return
 	}
+	s.c.SetLinger()
 	s.c.CloseWhenDoneWith(cause)
 }
 
@@ -497,6 +496,11 @@ func (s *session) HandleShutdown(*chat.Conn) error {
 	case s.x.flags&xHeadSent == 0:
 		s.x.flags |= xClose
 	}
+	if x := s.x; x != nil && x.w.onEnding != nil {
+		f := x.w.onEnding
+		x.w.onEnding = nil
+		f()
+	}
 	return nil
 }
 
@@ -516,10 +520,12 @@ func (s *session) HandleError(c *chat.Conn, err error) {
 	}
 	x := s.x
 	if x == nil || s.mode == modeTLS || x.flags&xFinished != 0 {
-		s.hangUp(err)
+		s.mode = modeOver
+		c.CloseWhenDoneWith(err)
 		return
 	}
 	x.flags |= xReturned | xClose | xBodyOver
+	s.c.SetLinger()
 	x.fail(&Error{Status: http.StatusInternalServerError})
 	x.cause = err
 	s.proceed()
