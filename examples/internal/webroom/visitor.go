@@ -1,0 +1,162 @@
+package webroom
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/parley-go/parley/core"
+	"github.com/parley-go/parley/protocols/http1"
+	"github.com/parley-go/parley/protocols/room"
+)
+
+// visitor is somebody with a browser: the room.Outlet of a member, and the stream of events to the page, when there is one.
+type visitor struct {
+	web    *Web
+	id     string
+	addr   string
+	member *room.Member
+	stream *http1.ResponseWriter // nil: the browser is away
+	away   time.Time             // since when
+	heard  time.Time             // when it last did something
+	timer  *core.Timer
+
+	// Events that the page may not have yet: it says what it has when it comes back.
+	pending []event
+	made    uint64 // how many there were; the number of the last one
+	sent    uint64 // the number of the last one that was sent
+	waiting bool   // the stream is full
+
+	level   float64 // of a bucket of lines that can be said at once
+	levelAt time.Time
+}
+
+type event struct {
+	kind string
+	data []byte
+}
+
+// inTime tells whether the visitor may do one thing more.
+func (v *visitor) inTime() bool {
+	c := v.web.house.Config()
+	if c.FloodBurst < 0 {
+		return true
+	}
+	now := v.web.loop.Now()
+	v.level = min(float64(c.FloodBurst), v.level+c.FloodRate*now.Sub(v.levelAt).Seconds())
+	v.levelAt = now
+	if v.level < 1 {
+		return false
+	}
+	v.level--
+	return true
+}
+
+// Hear queues a message.
+func (v *visitor) Hear(m *room.Message) bool {
+	v.queue("message", v.web.encode(m))
+	return v.made-v.sent < maxPending
+}
+
+// place tells where the visitor is, and with whom.
+func (v *visitor) place() {
+	r := v.member.Room()
+	history := []message{}
+	for _, m := range r.History() {
+		history = append(history, inJSON(m))
+	}
+	text, err := json.Marshal(map[string]any{"room": r.Name(), "nick": v.member.Nick(), "members": r.Members(), "history": history})
+	if err != nil {
+		panic(err)
+	}
+	v.queue("place", text)
+}
+
+// queue puts an event behind the others. It is written when this event is over: it may come from within another's.
+func (v *visitor) queue(kind string, data []byte) {
+	if len(v.pending) == maxPending {
+		v.pending = append(v.pending[:0], v.pending[1:]...)
+	}
+	v.pending = append(v.pending, event{kind, data})
+	v.made++
+	v.pump()
+}
+
+// pump writes what the stream takes.
+func (v *visitor) pump() {
+	if v.stream == nil || v.waiting {
+		return
+	}
+	oldest := v.made - uint64(len(v.pending)) + 1
+	if v.sent+1 < oldest {
+		v.write(oldest-1, event{"missed", strconv.AppendUint(nil, oldest-1-v.sent, 10)})
+	}
+	for v.sent < v.made {
+		if v.stream.Full() {
+			v.waiting = true
+			w := v.stream
+			w.OnDrain(func() error {
+				if v.stream == w {
+					v.waiting = false
+					v.pump()
+				}
+				return nil
+			})
+			break
+		}
+		v.write(v.sent+1, v.pending[v.sent+1-oldest])
+	}
+	_ = v.stream.Flush()
+}
+
+// write writes an event. An error need not be looked at: the stream ends then.
+func (v *visitor) write(id uint64, e event) {
+	p := strconv.AppendUint([]byte("id: "), id, 10)
+	p = append(append(p, "\nevent: "...), e.kind...)
+	p = append(append(p, "\ndata: "...), e.data...)
+	_, _ = v.stream.Write(append(p, "\n\n"...))
+	v.sent = id
+}
+
+// look is called by the timer: it keeps a stream alive, and takes those out who are gone.
+func (v *visitor) look() {
+	c := v.web.house.Config()
+	now := v.web.loop.Now()
+	switch {
+	case v.member.Room() == nil:
+		return
+	case v.stream == nil && now.Sub(v.away) >= absence:
+		v.leave("connection lost")
+		return
+	case c.IdleTimeout > 0 && now.Sub(v.heard) >= c.IdleTimeout:
+		v.leave("idle")
+		return
+	case v.stream != nil:
+		_, _ = v.stream.WriteString(":\n\n")
+		_ = v.stream.Flush()
+	}
+	v.timer.Reset(keepalive)
+}
+
+// leave takes the visitor out of the house.
+func (v *visitor) leave(why string) {
+	if v.web.sessions[v.id] == nil {
+		return
+	}
+	delete(v.web.sessions, v.id)
+	if v.web.perAddr[v.addr]--; v.web.perAddr[v.addr] == 0 {
+		delete(v.web.perAddr, v.addr)
+	}
+	v.timer.Stop()
+	v.web.loop.Logger().Info("left", "nick", v.member.Nick(), "peer", v.addr, "via", "web", "cause", why)
+	v.member.Leave(why)
+	v.hangUp()
+}
+
+// hangUp ends the stream, if there is one.
+func (v *visitor) hangUp() {
+	if w := v.stream; w != nil {
+		v.stream, v.waiting, v.away = nil, false, v.web.loop.Now()
+		w.Finish(nil)
+	}
+}
