@@ -91,6 +91,12 @@ type (
 		HandleExpn(s *Session, list string) error
 	}
 
+	// AcceptedHandler is told of each message that was taken over, when the answer goes out: for a notice, or a log. With LMTP it
+	// is enough that one recipient's was. Of a message that is stored after its client has gone away nothing is told.
+	AcceptedHandler interface {
+		HandleAccepted(s *Session, e *Envelope)
+	}
+
 	// ResetHandler is told that a transaction ended without a message: RSET, a second EHLO, STARTTLS, a last chunk that is
 	// refused because of what it follows.
 	ResetHandler interface{ HandleReset(s *Session) }

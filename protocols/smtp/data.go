@@ -185,6 +185,9 @@ func (s *Session) committed(err error) {
 		s.count(cRecipients, taken)
 		s.count(cOctets, tx.scan.size)
 		s.errors, s.junk = 0, 0
+		if h := s.srv.hooks.taken; h != nil {
+			h.HandleAccepted(s, &tx.envelope)
+		}
 	} else {
 		s.count(cRefused, 1)
 	}

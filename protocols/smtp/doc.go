@@ -17,7 +17,7 @@
 //   - [Server]: what is configured, and where it listens. [Limits] and [Counters] belong to it.
 //   - [Backend] says what becomes of messages; a [Message] takes one in as it arrives, however large it is. What else a
 //     Backend wants to judge, it says by having the hook: [ConnectHandler], [HelloHandler], [MailHandler], [RcptHandler],
-//     [VrfyHandler], [ExpnHandler]; [ResetHandler] and [QuitHandler] only tell.
+//     [VrfyHandler], [ExpnHandler]; [AcceptedHandler], [ResetHandler] and [QuitHandler] only tell.
 //   - [Session] is one client: its name, its user, its [Envelope]. [Reply] is an answer, and as an error a refusal.
 //   - [ServerAuth]: PLAIN, LOGIN, CRAM-MD5, and mechanisms of one's own.
 //   - [ParsePath], [ParseParams], [DecodeXtext] and their kind read what stands in commands.

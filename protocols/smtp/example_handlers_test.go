@@ -275,6 +275,10 @@ func ExampleExpnHandler() {
 // diary writes down how transactions and sessions end.
 type diary struct{ sink }
 
+func (diary) HandleAccepted(_ *smtp.Session, e *smtp.Envelope) {
+	fmt.Println("a message from", e.From, "for", e.To[0].Path)
+}
+
 func (diary) HandleReset(s *smtp.Session) { fmt.Println("no message after all from", s.Hello()) }
 
 func (diary) HandleQuit(s *smtp.Session, cause error) {
@@ -286,6 +290,12 @@ func (diary) HandleQuit(s *smtp.Session, cause error) {
 	default:
 		fmt.Println(s.Hello(), "was lost:", cause)
 	}
+}
+
+func ExampleAcceptedHandler() {
+	v := visit(&smtp.Server{Backend: diary{}, Domains: []string{"example.org"}})
+	v.tell("MAIL FROM:<tim@client.example>", "RCPT TO:<pat@example.org>", "DATA", "Subject: lunch", "", ".")
+	// Output: a message from <tim@client.example> for <pat@example.org>
 }
 
 func ExampleResetHandler() {

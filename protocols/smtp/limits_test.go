@@ -321,3 +321,49 @@ func TestListenTLS(t *testing.T) {
 	p.WantClosed()
 	require.EqualValues(t, 1, s.srv.Open())
 }
+
+// accepted is a Backend that hears of what was taken.
+type accepted struct {
+	eachRecorder
+	mails []string
+}
+
+func (a *accepted) HandleAccepted(_ *smtp.Session, e *smtp.Envelope) {
+	text := e.From.String()
+	for _, to := range e.To {
+		text += " " + to.Local
+	}
+	a.mails = append(a.mails, text)
+}
+
+// HandleAccepted is called for what is taken, when it is, and for nothing else.
+func TestHandleAccepted(t *testing.T) {
+	for _, lmtp := range []bool{false, true} {
+		b := new(accepted)
+		b.commit = func(_ *smtp.Session, m *mail) error {
+			if strings.Contains(m.body(), "fail") {
+				return smtp.Replyf(451, "4.3.0", "The message failed")
+			}
+			return nil
+		}
+		s := newScene(t, sim.Config{}, &smtp.Server{Backend: b, LMTP: lmtp})
+		p := s.Dial("tcp", address)
+		p.Say(map[bool]string{false: "EHLO a\r\n", true: "LHLO a\r\n"}[lmtp])
+		for _, to := range []string{"pat", "full", "fail"} {
+			p.Say("MAIL FROM:<" + to + "@a>\r\nRCPT TO:<" + to + "@example.org>\r\nDATA\r\n")
+			s.Settle()
+			p.Say(to + "\r\n.\r\n")
+			s.Settle()
+		}
+		p.Say("MAIL FROM:<x@a>\r\nRCPT TO:<full@example.org>\r\nRCPT TO:<pat@example.org>\r\nDATA\r\n")
+		s.Settle()
+		require.Len(t, b.mails, 2)
+		p.Say("x\r\n.\r\n")
+		s.Settle()
+		if lmtp { // its answers are those of each recipient
+			require.Equal(t, []string{"<pat@a> pat", "<fail@a> fail", "<x@a> full pat"}, b.mails, s.Ladder())
+		} else {
+			require.Equal(t, []string{"<pat@a> pat", "<full@a> full", "<x@a> full pat"}, b.mails, s.Ladder())
+		}
+	}
+}

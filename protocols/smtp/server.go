@@ -102,6 +102,7 @@ type hooks struct {
 	rcpt    RcptHandler
 	vrfy    VrfyHandler
 	expn    ExpnHandler
+	taken   AcceptedHandler
 	reset   ResetHandler
 	quit    QuitHandler
 }
@@ -161,6 +162,7 @@ func (srv *Server) configure() error {
 	h.rcpt, _ = srv.Backend.(RcptHandler)
 	h.vrfy, _ = srv.Backend.(VrfyHandler)
 	h.expn, _ = srv.Backend.(ExpnHandler)
+	h.taken, _ = srv.Backend.(AcceptedHandler)
 	h.reset, _ = srv.Backend.(ResetHandler)
 	h.quit, _ = srv.Backend.(QuitHandler)
 	return nil
