@@ -64,6 +64,8 @@ var servers = []server{
 		c.until("250 2.0.0 Ok")
 		c.until("\r\n")
 	}},
+	{name: "webchat", half: "GET / HT", talk: webpage},
+	{name: "all", args: []string{"-chat", "127.0.0.1:0", "-smtp", "127.0.0.1:0", "-echo", "127.0.0.1:0"}, half: "GET / HT", talk: webpage},
 	{name: "chat", half: "half a line", hello: func(c *client) {
 		c.until("nickname, please")
 		c.say("nick" + strings.TrimPrefix(c.conn.LocalAddr().String(), "127.0.0.1:") + "\n")
@@ -72,6 +74,13 @@ var servers = []server{
 		c.say("/who\n")
 		c.until("(you)")
 	}},
+}
+
+// webpage asks for a page.
+func webpage(c *client) {
+	c.say("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	c.until("HTTP/1.1 200 OK\r\n")
+	c.until("</html>\n")
 }
 
 // clients are the examples that go to a server, with an operand that they take.
