@@ -76,3 +76,9 @@ func ClientHeld(c *Client) int {
 
 // WaitForAborts waits until what was given up is removed.
 func WaitForAborts() { aborts.Wait() }
+
+// DefaultRelayLimits are those of a Relay that has none.
+func DefaultRelayLimits() (l RelayLimits) {
+	l.setDefaults()
+	return l
+}
