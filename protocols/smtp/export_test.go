@@ -82,3 +82,40 @@ func DefaultRelayLimits() (l RelayLimits) {
 	l.setDefaults()
 	return l
 }
+
+// RelayQueue is what a Relay asks of its queue.
+type RelayQueue = relayQueue
+
+// WrapRelayQueue puts something between Relays and their queues until restore is called.
+func WrapRelayQueue(wrap func(RelayQueue) RelayQueue) (restore func()) {
+	was := openRelayQueue
+	openRelayQueue = func(dir string) (relayQueue, error) {
+		q, err := was(dir)
+		if err != nil {
+			return nil, err
+		}
+		return wrap(q), nil
+	}
+	return func() { openRelayQueue = was }
+}
+
+// ParseHead reads an envelope, and answers how it would be written.
+func ParseHead(head []byte) ([]byte, error) {
+	m, err := parseHead(head)
+	if err != nil {
+		return nil, err
+	}
+	return m.appendHead(nil)
+}
+
+// ParseNote reads the note of a message of n recipients, and answers how it would be written.
+func ParseNote(n int, note []byte) ([]byte, error) {
+	m := &held{to: make([]Recipient, n), done: make([]bool, n)}
+	if err := m.applyNote(note); err != nil {
+		return nil, err
+	}
+	return m.note(), nil
+}
+
+// ReadHead reads from the beginning of a file.
+var ReadHead = readHead

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -271,11 +273,23 @@ func (n *notice) status(b *bytes.Buffer) {
 			}
 			fmt.Fprintf(b, "Action: failed\r\nStatus: %s\r\n", statusOf(x.Reply))
 			if !x.Own {
-				fmt.Fprintf(b, "Remote-MTA: dns; %s\r\n", field(x.Hop))
+				fmt.Fprintf(b, "Remote-MTA: dns; %s\r\n", field(hostOf(x.Hop)))
 				fmt.Fprintf(b, "Diagnostic-Code: smtp; %s\r\n", strings.Join(diagnosis(x.Reply), "\r\n\t"))
 			}
 		}
 	}
+}
+
+// hostOf is an address without its port.
+func hostOf(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return string(appendLiteral(nil, net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, 0))))
+	}
+	return host
 }
 
 // statusOf is the code of RFC 3463 for a reply.
