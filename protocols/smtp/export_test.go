@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"crypto/tls"
+	"time"
 
 	"github.com/parley-go/parley/chat"
 )
@@ -119,3 +120,18 @@ func ParseNote(n int, note []byte) ([]byte, error) {
 
 // ReadHead reads from the beginning of a file.
 var ReadHead = readHead
+
+// MakeHead writes an envelope.
+func MakeHead(id string, at time.Time, e *Envelope) ([]byte, error) {
+	_, head, err := newHeld(id, at, e)
+	return head, err
+}
+
+// ReadEnvelope reads one.
+func ReadEnvelope(head []byte) (*Envelope, error) {
+	m, err := parseHead(head)
+	if err != nil {
+		return nil, err
+	}
+	return &Envelope{From: m.from, To: m.to, Params: m.params}, nil
+}
