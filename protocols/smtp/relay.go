@@ -102,7 +102,9 @@ type Relay struct {
 	q        relayQueue
 	ch       *core.Dispatcher
 	started  atomic.Bool
-	over     atomic.Bool // nothing is taken any more
+	over     atomic.Bool  // no further message is taken
+	closed   atomic.Bool  // the queue is
+	coming   atomic.Int64 // messages that may still be taken
 	serial   atomic.Uint64
 	counts   relayCounts
 
@@ -114,7 +116,7 @@ type Relay struct {
 	posted   bool
 
 	hops      map[string]*hop
-	conns     int
+	conns     []*relayConn
 	starved   []*hop  // that would have a connection if there were not so many
 	sending   int     // messages that are on their way
 	working   int     // work off the loop
@@ -362,8 +364,9 @@ func (r *Relay) load(name string) (*held, error) {
 	return m, nil
 }
 
-// Stop ends the Relay, from any goroutine, and returns at once. No delivery begins any more; those under way come to their
-// end, and what came of them is written down. Then Stopped is called. The rest stays in the queue, for the next start.
+// Stop ends the Relay, from any goroutine, and returns at once. No delivery begins any more, and no message is taken; those
+// under way come to their ends, and what came of them is written down. Then Stopped is called. The rest stays in the queue,
+// for the next start.
 func (r *Relay) Stop() {
 	if r.started.Load() && !r.over.Swap(true) {
 		r.loop.Post(r.stop)
@@ -376,17 +379,15 @@ func (r *Relay) stop() {
 	}
 	r.over.Store(true)
 	r.stopping = true
-	for _, h := range r.sorted() {
-		for _, c := range slices.Clone(h.conns) {
-			c.leave()
-		}
+	for _, c := range slices.Clone(r.conns) {
+		c.leave()
 	}
 	r.end()
 }
 
 // end ends the Relay when nothing is under way.
 func (r *Relay) end() {
-	if r.stopping && r.sending == 0 && r.working == 0 && len(r.dirty) == 0 {
+	if r.stopping && r.sending == 0 && r.working == 0 && len(r.dirty) == 0 && r.coming.Load() == 0 {
 		_ = r.ch.Close()
 	}
 }
@@ -407,11 +408,10 @@ func (h *relayHandler) HandleError(d *core.Dispatcher, err error) { d.LogError(e
 func (h *relayHandler) HandleClose(*core.Dispatcher, error) {
 	r := (*Relay)(h)
 	r.over.Store(true)
+	r.closed.Store(true)
 	r.stopping = true
-	for _, h := range r.sorted() {
-		for _, c := range slices.Clone(h.conns) {
-			c.client.Close()
-		}
+	for _, c := range slices.Clone(r.conns) {
+		c.client.Close()
 	}
 	batch := r.batch()
 	r.recorded(batch, batch.write(r.q))

@@ -2,7 +2,6 @@ package smtp
 
 import (
 	"errors"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -149,14 +148,6 @@ func (r *Relay) keep(h *hop) *hop {
 	return h
 }
 
-// sorted are the hops in an order that does not depend on chance.
-func (r *Relay) sorted() (all []*hop) {
-	for _, key := range slices.Sorted(maps.Keys(r.hops)) {
-		all = append(all, r.hops[key])
-	}
-	return all
-}
-
 // String is what reports say.
 func (h *hop) String() string {
 	switch {
@@ -198,7 +189,7 @@ func (h *hop) pump() {
 		case r.loop.Now().Before(h.until):
 			h.wake()
 			return
-		case exceeds(r.conns+1, r.limits.Conns):
+		case exceeds(len(r.conns)+1, r.limits.Conns):
 			if !h.starved {
 				h.starved = true
 				r.starved = append(r.starved, h)
@@ -225,12 +216,14 @@ func (h *hop) wake() {
 
 func (h *hop) idle() *relayConn {
 	for _, c := range h.conns {
-		if c.opened && !c.busy && c.client.Open() {
+		if c.idle() {
 			return c
 		}
 	}
 	return nil
 }
+
+func (c *relayConn) idle() bool { return c.opened && !c.busy && c.client.Open() }
 
 // opening tells whether a connection is being made: a further one waits for what becomes of that.
 func (h *hop) opening() bool {
@@ -239,8 +232,8 @@ func (h *hop) opening() bool {
 
 // evict has a connection end that does nothing, so that another one can be made.
 func (r *Relay) evict() {
-	for _, h := range r.sorted() {
-		if c := h.idle(); c != nil {
+	for _, c := range r.conns {
+		if c.idle() {
 			c.client.Quit()
 			return
 		}
@@ -249,9 +242,10 @@ func (r *Relay) evict() {
 
 // feed lets those have a connection that have waited for one.
 func (r *Relay) feed() {
-	waiting := r.starved
-	r.starved = nil
-	for _, h := range waiting {
+	for len(r.starved) > 0 && !exceeds(len(r.conns)+1, r.limits.Conns) {
+		h := r.starved[0]
+		r.starved[0] = nil
+		r.starved = r.starved[1:]
 		h.starved = false
 		h.pump()
 	}
@@ -270,7 +264,12 @@ func (h *hop) dial() {
 	}
 	c := &relayConn{h: h, target: t, client: new(Client)}
 	if r.NewClient != nil {
+		c.client = nil
 		r.call("NewClient", func() { c.client = r.NewClient(h.network, t.address) })
+		if c.client == nil {
+			h.fail(errMisset, true)
+			return
+		}
 	}
 	if c.client.Hostname == "" {
 		c.client.Hostname = r.hostname
@@ -278,8 +277,7 @@ func (h *hop) dial() {
 	or(&c.client.Timeouts.Idle, r.limits.IdleTimeout)
 	c.client.opened = c.open
 	c.client.Closed = c.closed
-	h.conns = append(h.conns, c)
-	r.conns++
+	h.conns, r.conns = append(h.conns, c), append(r.conns, c)
 	if err := c.client.Dial(r.loop, h.network, t.address); err != nil {
 		h.drop(c)
 		r.log.Error("smtp relay", "hop", h.String(), "error", err)
@@ -289,8 +287,8 @@ func (h *hop) dial() {
 
 // drop forgets a connection.
 func (h *hop) drop(c *relayConn) {
-	h.conns = slices.DeleteFunc(h.conns, func(x *relayConn) bool { return x == c })
-	h.r.conns--
+	is := func(x *relayConn) bool { return x == c }
+	h.conns, h.r.conns = slices.DeleteFunc(h.conns, is), slices.DeleteFunc(h.r.conns, is)
 }
 
 // open: messages can be sent.

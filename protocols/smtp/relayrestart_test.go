@@ -245,6 +245,51 @@ func TestRelayStop(t *testing.T) {
 	}
 }
 
+// A message that is being received when the Relay ends may still come into the queue.
+func TestRelayStopsReceiving(t *testing.T) {
+	for _, end := range []string{"x\r\n.\r\n", ""} {
+		o := newOffice(t, sim.Config{}, &smtp.Relay{})
+		srv := &smtp.Server{Hostname: "mx.example.org", Backend: o.r, Domains: domains, NoReceived: true}
+		_, err := srv.Listen(o.loop, "tcp", address)
+		require.NoError(t, err)
+		p := o.Dial("tcp", address)
+		p.Say("EHLO client.example\r\nMAIL FROM:<a@client.example>\r\nRCPT TO:<user@example.org>\r\nDATA\r\n")
+		p.Read()
+		o.loop.Shutdown(time.Minute)
+		o.Settle()
+		require.Zero(t, o.stopped)
+		if end == "" {
+			p.CloseWrite()
+			o.Settle()
+			require.Empty(t, o.files("new"))
+		} else {
+			p.Say(end)
+			require.Regexp(t, "^250 ", p.WantLine())
+			o.Settle()
+			require.Len(t, o.files("new"), 1)
+		}
+		require.Equal(t, 1, o.stopped)
+		require.NoError(t, o.loop.Run(t.Context()))
+	}
+}
+
+// Clients that cannot be made are no reason to send without.
+func TestRelayNewClient(t *testing.T) {
+	for _, f := range []func(string, string) *smtp.Client{
+		func(string, string) *smtp.Client { return nil },
+		func(string, string) *smtp.Client { panic("no") },
+		func(string, string) *smtp.Client { return &smtp.Client{Hostname: "a b"} },
+	} {
+		o := newOffice(t, sim.Config{}, &smtp.Relay{NewClient: f})
+		next, _ := o.serve(nextAddress, &smtp.Server{})
+		o.submit("x\n", "user")
+		o.Advance(3 * time.Minute)
+		require.Empty(t, next.mails)
+		require.Len(t, o.reports, 2)
+		require.Equal(t, "deferred user@example.org next:25 451 4.3.5 The next server cannot be used as it is configured", o.reports[0])
+	}
+}
+
 // A Relay that has nothing to do stops at once; one that dials, too.
 func TestRelayStopsIdle(t *testing.T) {
 	o := newOffice(t, sim.Config{}, &smtp.Relay{})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/parley-go/parley/protocols/mailbox"
@@ -48,7 +49,8 @@ func (r *Relay) Begin(s *Session, e *Envelope) (Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := newLetter(s)
+	in := &relayLetter{letter: newLetter(s), r: r}
+	r.coming.Add(1)
 	in.open = func() (sink, error) {
 		x, err := r.take(m, head, false)
 		if err != nil {
@@ -59,12 +61,42 @@ func (r *Relay) Begin(s *Session, e *Envelope) (Message, error) {
 	return in, nil
 }
 
+// relayLetter is a letter that the Relay waits for before it ends.
+type relayLetter struct {
+	*letter
+	r    *Relay
+	once sync.Once
+}
+
+// Commit is Message's.
+func (m *relayLetter) Commit() error {
+	return m.s.Later(func(ctx context.Context) error {
+		defer m.once.Do(m.r.came)
+		return m.commit(ctx)
+	})
+}
+
+// Abort is Message's.
+func (m *relayLetter) Abort() {
+	m.letter.Abort()
+	m.once.Do(m.r.came)
+}
+
+// came: a message has come to its end, for better or worse.
+func (r *Relay) came() {
+	if r.coming.Add(-1) == 0 && r.over.Load() {
+		r.loop.Post(r.end)
+	}
+}
+
 // Submit takes a message of the program's own, and returns what it is called in reports when it is in the queue, on the disk.
 // message is read to its end; it is sent as it is, but that lines end in CRLF: header fields such as Date and Message-ID
 // must be there. It blocks, so it is not for a loop's goroutine; any others may call it. e is not kept.
 //
 // Errors: a *Reply, as a client would get it, for what has no room (452) or cannot be sent; that of message; ctx's.
 func (r *Relay) Submit(ctx context.Context, e *Envelope, message io.Reader) (id string, err error) {
+	r.coming.Add(1)
+	defer r.came()
 	if err := r.ready(len(e.To), 0); err != nil {
 		return "", err
 	}
@@ -200,7 +232,7 @@ func (x *incoming) copy(ctx context.Context, message io.Reader, binary bool) err
 
 // Commit has the message in the queue, and then the loop know of it.
 func (x *incoming) Commit(ctx context.Context) error {
-	if x.r.over.Load() {
+	if x.r.closed.Load() {
 		return errQueueClosed
 	}
 	if err := x.d.Commit(ctx); err != nil {
@@ -244,7 +276,7 @@ func (r *Relay) announce() {
 	r.mu.Lock()
 	r.posted = false
 	r.mu.Unlock()
-	if !r.over.Load() { // Options.MaxPosts wait
+	if !r.closed.Load() { // Options.MaxPosts wait
 		time.AfterFunc(time.Second, r.announce)
 	}
 }
