@@ -214,10 +214,14 @@ type relayCounts struct{ queued, delivered, deferred, failed, reports, dropped a
 // Counters returns what happened since Start. From any goroutine.
 func (r *Relay) Counters() RelayCounters {
 	c := &r.counts
-	return RelayCounters{c.queued.Load(), c.delivered.Load(), c.deferred.Load(), c.failed.Load(), c.reports.Load(), c.dropped.Load()}
+	return RelayCounters{
+		Queued: c.queued.Load(), Delivered: c.delivered.Load(), Deferred: c.deferred.Load(),
+		Failed: c.failed.Load(), Reports: c.reports.Load(), Dropped: c.dropped.Load(),
+	}
 }
 
-// Len returns how many messages are in the queue, or on their way into it, and Octets how large they are. From any goroutine.
+// Len returns how many messages are in the queue, or on their way into it, and Octets how large they are. From any
+// goroutine.
 func (r *Relay) Len() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

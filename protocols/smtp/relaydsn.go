@@ -48,7 +48,8 @@ func (r *Relay) notify(m *held, all []*RelayReport, which []int) {
 	}
 	if failed && unwanted > 0 {
 		r.counts.dropped.Add(int64(unwanted))
-		r.log.Warn("smtp relay: dropped, and nobody is told", "id", m.id, "from", m.from.Address(), "recipients", unwanted, "reply", all[0].Reply.Error())
+		r.log.Warn("smtp relay: dropped, and nobody is told", "id", m.id, "from", m.from.Address(), "recipients", unwanted,
+			"reply", all[0].Reply.Error())
 	}
 	if len(wanted) == 0 {
 		r.settle(m, which)
@@ -176,7 +177,8 @@ var crlf = []byte("\r\n")
 
 // returned is what is sent back of the message.
 func (n *notice) returned(message *io.SectionReader) (text []byte, whole bool, err error) {
-	if n.failed && upper(n.m.params["RET"]) == "FULL" && !exceeds(message.Size(), n.most) && n.m.params["BODY"] != "BINARYMIME" {
+	full := n.failed && upper(n.m.params["RET"]) == "FULL" && n.m.params["BODY"] != "BINARYMIME"
+	if full && !exceeds(message.Size(), n.most) {
 		text, err = io.ReadAll(message)
 		return text, true, err
 	}

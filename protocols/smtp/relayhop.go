@@ -299,6 +299,14 @@ func (c *relayConn) open() {
 		return
 	}
 	c.h.pump()
+	c.spare()
+}
+
+// spare has a connection end that has nothing to do while others wait for one.
+func (c *relayConn) spare() {
+	if c.idle() && len(c.h.r.starved) > 0 {
+		c.client.Quit()
+	}
 }
 
 // leave has a connection end when it has done what it does.

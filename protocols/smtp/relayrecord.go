@@ -115,7 +115,9 @@ func (r *Relay) report(x *RelayReport) {
 		r.call("Report", func() { r.Report(x) })
 		return
 	}
-	args := []any{"id", x.ID, "from", x.From.Address(), "to", x.To[0].Address(), "recipients", n, "hop", x.Hop, "reply", x.Reply.Error()}
+	args := []any{
+		"id", x.ID, "from", x.From.Address(), "to", x.To[0].Address(), "recipients", n, "hop", x.Hop, "reply", x.Reply.Error(),
+	}
 	if x.Event == RelayDeferred {
 		args = append(args, "next", x.Next)
 	}

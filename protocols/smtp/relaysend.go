@@ -90,11 +90,12 @@ func (r *Relay) sent(c *relayConn, p *part, res *Result, f io.Closer) {
 		return
 	}
 	r.judge(c, p, res)
-	if exceeds(c.carried+1, r.limits.MessagesPerConn) || r.stopping || len(h.waiting) == 0 && len(r.starved) > 0 {
+	if exceeds(c.carried+1, r.limits.MessagesPerConn) || r.stopping {
 		c.client.Quit()
 		return
 	}
 	h.pump()
+	c.spare()
 }
 
 // stepOf is where a message ended.
