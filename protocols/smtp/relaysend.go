@@ -60,7 +60,8 @@ func (p *part) outgoing(q relayQueue) (*Outgoing, io.Closer, error) {
 		return out, f, nil
 	}
 	defer f.Close()
-	all, err := io.ReadAll(body)
+	all := make([]byte, body.Size())
+	_, err = io.ReadFull(body, all)
 	out.Body = bytes.NewReader(all)
 	return out, nil, err
 }

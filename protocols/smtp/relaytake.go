@@ -203,7 +203,10 @@ func (x *incoming) Write(p []byte) (int, error) {
 // copy takes the message from a program.
 func (x *incoming) copy(ctx context.Context, message io.Reader, binary bool) error {
 	var ends stuffer
-	in, out := make([]byte, bodyPiece), make([]byte, 0, stuffGrowth*bodyPiece+stuffEnd)
+	a, b := bodyBuffers.Get().(*bodyBuffer), bodyBuffers.Get().(*bodyBuffer)
+	defer bodyBuffers.Put(a)
+	defer bodyBuffers.Put(b)
+	in, out := a[:bodyPiece], b[:0]
 	for {
 		n, err := readBlock(ctx, message, in)
 		switch last := err == io.EOF; {
