@@ -93,7 +93,7 @@ func ExampleRelayLimits() {
 type exchangers struct{}
 
 func (exchangers) LookupMX(_ context.Context, domain string) ([]*net.MX, error) {
-	if domain != "example.org" {
+	if domain != "example.org." {
 		return nil, &net.DNSError{Err: "no such host", Name: domain, IsNotFound: true}
 	}
 	return []*net.MX{{Host: "server.", Pref: 10}}, nil

@@ -61,9 +61,10 @@ type Relay struct {
 	Route func(domain string) (network, address string, err error)
 
 	// Resolver finds the mail exchangers of a domain where neither Route nor Address says where to go: net.DefaultResolver
-	// is one. Without it such mail fails. It is called off the loop. The servers are tried by preference; a domain without
-	// MX records is its own (RFC 5321 section 5.1), and one that has the null MX takes no mail (RFC 7505). Of servers that
-	// are called Hostname, and those behind them, none is tried.
+	// is one. Without it such mail fails. It is called off the loop, with a dot behind the domain. The servers are tried by
+	// preference; a domain without MX records is its own (RFC 5321 section 5.1), and one that has the null MX takes no mail
+	// (RFC 7505). Of servers that are called Hostname, and those behind them, none is tried. Names that are not ASCII are
+	// not translated: for them it takes a Resolver, and a Route, that do that.
 	Resolver MXResolver
 
 	// Port is that of mail exchangers: "25" if "".
@@ -168,6 +169,7 @@ var DefaultRetry = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minut
 
 // MXResolver looks mail exchangers up; a *net.Resolver is one.
 type MXResolver interface {
+	// LookupMX returns the mail exchangers, in any order. None, or a *net.DNSError that IsNotFound: there are none.
 	LookupMX(ctx context.Context, domain string) ([]*net.MX, error)
 }
 

@@ -35,7 +35,7 @@ func (h *hop) lookUp() {
 	r.work(func(ctx context.Context) (err error) {
 		ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)
 		defer cancel()
-		found, err = r.Resolver.LookupMX(ctx, h.domain)
+		found, err = r.Resolver.LookupMX(ctx, h.domain+".") // the domain, and none of those that are searched for it
 		return err
 	}, func(err error) { h.lookedUp(found, err, false) })
 }

@@ -23,6 +23,10 @@ type zone struct {
 }
 
 func (z *zone) LookupMX(_ context.Context, domain string) ([]*net.MX, error) {
+	domain, rooted := strings.CutSuffix(domain, ".")
+	if !rooted {
+		return nil, errors.New("no dot")
+	}
 	z.asked = append(z.asked, domain)
 	if z.err != nil {
 		return nil, z.err
