@@ -199,6 +199,7 @@ type RelayReport struct {
 	Next time.Time // RelayDeferred: not before
 
 	relayed bool // delivered to a server that does not report deliveries
+	final   bool // which is the last one: it speaks LMTP
 }
 
 // RelayCounters count what happened in a Relay.

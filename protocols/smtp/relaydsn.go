@@ -119,7 +119,7 @@ func (r *Relay) queueNotice(ctx context.Context, n *notice) (*held, error) {
 // notice is a report of RFC 3464.
 type notice struct {
 	m        *held
-	failed   bool // or else: it was handed on, to where no reports come from
+	failed   bool // or else: it was delivered, or handed on to where no reports come from
 	all      []*RelayReport
 	host     string
 	id       string
@@ -198,7 +198,7 @@ func (n *notice) returned(message *io.SectionReader) (text []byte, whole bool, e
 func (n *notice) header(b *bytes.Buffer) {
 	subject := "Your mail could not be delivered"
 	if !n.failed {
-		subject = "Your mail was handed on"
+		subject = "Your mail was " + n.success("delivered", "handed on")
 	}
 	fmt.Fprintf(b, "From: Mail Delivery System <MAILER-DAEMON@%s>\r\n", n.host)
 	fmt.Fprintf(b, "To: %s\r\n", n.m.from)
@@ -207,6 +207,14 @@ func (n *notice) header(b *bytes.Buffer) {
 	fmt.Fprintf(b, "Subject: %s\r\n", subject)
 	b.WriteString("Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n" +
 		"Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"" + n.boundary + "\"\r\n\r\n")
+}
+
+// success is the one if the mail has arrived, the other if it went on to where no reports come from.
+func (n *notice) success(arrived, onward string) string {
+	if n.all[0].final { // all are of one connection
+		return arrived
+	}
+	return onward
 }
 
 // part begins a part.
@@ -229,7 +237,8 @@ func (n *notice) text(b *bytes.Buffer) {
 	if n.failed {
 		b.WriteString("Your mail could not be delivered to these recipients, and is not tried again:\r\n")
 	} else {
-		b.WriteString("Your mail for these recipients was handed on to a server that does not report\r\nwhether it arrives:\r\n")
+		b.WriteString(n.success("Your mail was delivered to these recipients:\r\n",
+			"Your mail for these recipients was handed on to a server that does not report\r\nwhether it arrives:\r\n"))
 	}
 	for _, x := range n.all {
 		for _, to := range x.To {
@@ -270,7 +279,7 @@ func (n *notice) status(b *bytes.Buffer) {
 			}
 			fmt.Fprintf(b, "Final-Recipient: %s;%s\r\n", addressed, to.Address())
 			if !n.failed {
-				b.WriteString("Action: relayed\r\nStatus: 2.0.0\r\n")
+				b.WriteString("Action: " + n.success("delivered", "relayed") + "\r\nStatus: 2.0.0\r\n")
 				continue
 			}
 			fmt.Fprintf(b, "Action: failed\r\nStatus: %s\r\n", statusOf(x.Reply))

@@ -167,3 +167,51 @@ func TestRelayGreetings(t *testing.T) {
 		require.Len(t, o.files("new"), 1)
 	}
 }
+
+// To an LMTP server each recipient has an answer of its own to the message.
+func TestRelayLMTP(t *testing.T) {
+	o := newOffice(t, sim.Config{}, &smtp.Relay{
+		NewClient: func(_, _ string) *smtp.Client { return &smtp.Client{LMTP: true} }, Limits: smtp.RelayLimits{ConnsPerHop: 1},
+	})
+	ln := o.Listen("tcp", nextAddress)
+	to := []smtp.Recipient{
+		{Path: addr(t, "one@example.org"), Params: smtp.Params{"NOTIFY": "SUCCESS"}}, {Path: addr(t, "two@example.org")}, {Path: addr(t, "three@example.org")},
+	}
+	_, err := o.r.Submit(t.Context(), &smtp.Envelope{From: addr(t, "a@b"), To: to}, strings.NewReader("x\n"))
+	require.NoError(t, err)
+	p := ln.Accept()
+	p.Say("220 next\r\n")
+	reply(p, "LHLO relay.example", "250 next")
+	reply(p, "MAIL FROM:<a@b>", "250 Ok")
+	reply(p, "RCPT TO:<one@example.org>", "250 Ok")
+	reply(p, "RCPT TO:<two@example.org>", "250 Ok")
+	reply(p, "RCPT TO:<three@example.org>", "250 Ok")
+	reply(p, "DATA", "354 Go on")
+	reply(p, "x\r\n.", "250 Ok\r\n452 4.2.2 Full\r\n550 5.2.1 Disabled")
+	o.Settle()
+	require.ElementsMatch(t, []string{"delivered one@example.org next:25 250 Ok", "deferred two@example.org next:25 452 4.2.2 Full",
+		"failed three@example.org next:25 550 5.2.1 Disabled"}, o.reports)
+	reply(p, "RSET", "250 Ok")
+	for _, want := range []string{"Final-Recipient: rfc822;one@example.org\r\nAction: delivered\r\n", "Final-Recipient: rfc822;three@example.org\r\nAction: failed\r\n"} {
+		reply(p, "MAIL FROM:<>", "250 Ok")
+		reply(p, "RCPT TO:<a@b>", "250 Ok")
+		reply(p, "DATA", "354 Go on")
+		o.Settle()
+		text := p.Read()
+		require.Contains(t, text, want)
+		checkReport(t, strings.TrimSuffix(text, ".\r\n"))
+		p.Say("250 Ok\r\n")
+	}
+	o.Settle()
+	require.EqualValues(t, 2, o.r.Counters().Reports)
+	o.Advance(70 * time.Second)
+	p = ln.Accept()
+	p.Say("220 next\r\n")
+	reply(p, "LHLO relay.example", "250 next")
+	reply(p, "MAIL FROM:<a@b>", "250 Ok")
+	reply(p, "RCPT TO:<two@example.org>", "250 Ok")
+	reply(p, "DATA", "354 Go on")
+	reply(p, "x\r\n.", "250 Ok")
+	o.Settle()
+	o.empty()
+}

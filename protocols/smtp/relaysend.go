@@ -122,7 +122,7 @@ func (r *Relay) judge(c *relayConn, p *part, res *Result) {
 		switch {
 		case reply.Positive():
 			delivered = append(delivered, i)
-			x.relayed = !reports && !c.client.LMTP
+			x.relayed, x.final = !reports, c.client.LMTP
 		case reply.Code == 452 && (reply.Enhanced == "" || reply.Enhanced == "4.5.3") && res.Accepted() > 0:
 			again = append(again, i) // too many at a time: RFC 5321 section 4.5.3.1.10
 			continue
