@@ -38,6 +38,26 @@ func (d *Dispatcher) Attach(l *Loop, s Socket, h any) error {
 	return nil
 }
 
+// NewChannel makes a channel that has no socket: for what lives on a loop and is no connection, such as a queue that is
+// worked on. It has what every channel has but events of a socket: Go, timers, Context, HandleShutdown, HandleError and
+// HandleClose, and it keeps Run going until it is closed. None of these methods is needed. Send and Recv answer ErrClosed.
+// Errors are those of Attach.
+func NewChannel(l *Loop, h any) (*Dispatcher, error) {
+	d := new(Dispatcher)
+	has, err := l.look(h)
+	if err == nil {
+		err = d.join(l, h, has)
+	}
+	if err != nil {
+		return nil, err
+	}
+	d.want = 0
+	d.state |= stWriteFailed // so that Send says it
+	d.cause = ErrClosed
+	d.opened()
+	return d, nil
+}
+
 // prepare registers the channel without a socket.
 func (d *Dispatcher) prepare(l *Loop, h any) error {
 	if d.loop != nil {
@@ -47,6 +67,10 @@ func (d *Dispatcher) prepare(l *Loop, h any) error {
 	if err != nil {
 		return err
 	}
+	return d.join(l, h, has)
+}
+
+func (d *Dispatcher) join(l *Loop, h any, has handlerSet) error {
 	if err := l.register(d); err != nil {
 		return err
 	}
@@ -54,15 +78,21 @@ func (d *Dispatcher) prepare(l *Loop, h any) error {
 	return nil
 }
 
-// detect remembers what it found of a handler's type.
+// detect is look for a handler of a socket's events.
 func (l *Loop) detect(h any) (handlerSet, error) {
+	has, err := l.look(h)
+	if err == nil && has&(hasRead|hasWrite|hasPacket|hasUnixPacket) == 0 {
+		return 0, fmt.Errorf("parley: handler %T has none of HandleRead, HandleWrite, HandlePacket, HandleUnixPacket", h)
+	}
+	return has, err
+}
+
+// look remembers what it found of a handler's type.
+func (l *Loop) look(h any) (handlerSet, error) {
 	t := reflect.TypeOf(h)
 	has, known := l.kinds[t]
 	if !known {
 		has = detect(h)
-		if has&(hasRead|hasWrite|hasPacket|hasUnixPacket) == 0 {
-			return 0, fmt.Errorf("parley: handler %T has none of HandleRead, HandleWrite, HandlePacket, HandleUnixPacket", h)
-		}
 		_, funcs := h.(*Funcs)
 		_, wraps := h.(interface{ Unwrap() any })
 		if !funcs && !wraps { // else two values of one type may differ

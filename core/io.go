@@ -229,7 +229,7 @@ func (d *Dispatcher) sendTo(p []byte, to Endpoint) error {
 
 // RecvFrom reads a datagram, for a handler that has HandleRead and not HandlePacket. What does not fit p is lost.
 func (d *Dispatcher) RecvFrom(p []byte) (int, Endpoint, error) {
-	if !d.alive() {
+	if !d.alive() || d.sock == nil {
 		return 0, Endpoint{}, ErrClosed
 	}
 	n, from, err := d.sock.RecvFrom(p)

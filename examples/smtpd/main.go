@@ -5,6 +5,7 @@
 //
 //	go run ./examples/smtpd -listen :25 -smtps :465 -maildir mail -accept-domain example.org -tls-cert cert.pem
 //	go run ./examples/smtpd -listen :587 -relay mail.example.org:25 -auth-file users -tls-cert cert.pem
+//	go run ./examples/smtpd -listen :587 -relay mail.example.org:25 -auth-file users -tls-cert cert.pem -queue /var/spool/smtpd
 //
 // Recipients of an -accept-domain are taken, whatever stands before the "@", and any others from who has authenticated.
 // Without either, and to everybody else, it is closed: it never relays for strangers.
@@ -16,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +32,7 @@ type options struct {
 	listen, smtps, hostname string
 	backend                 string
 	maildir, mbox, relay    string
+	queue                   string
 	discard, print, lmtp    bool
 	insecureAuth            bool
 	domains, users          list
@@ -62,6 +65,7 @@ taken by -accept-domain, -auth and -auth-file. SIGINT and SIGTERM end it: a mess
 	fs.BoolVar(&o.print, "print", false, "print messages to standard output")
 	fs.BoolVar(&o.discard, "discard", false, "drop messages")
 	fs.StringVar(&o.relay, "relay", "", "`address` of the server that gets the messages; its answers are handed back")
+	fs.StringVar(&o.queue, "queue", "", "with -relay: `directory` of a queue, made if there is none: messages are accepted when they are there, and handed on later")
 	fs.Var(&o.domains, "accept-domain", "`domain` whose recipients are taken; can be repeated")
 	fs.Var(&o.users, "auth", "`user:password` that may send to anybody; can be repeated (others on this machine see it; better use -auth-file)")
 	fs.StringVar(&o.userFile, "auth-file", "", "`file` with a user:password in each line")
@@ -93,6 +97,8 @@ func (o *options) check(fs *flag.FlagSet) error {
 	switch {
 	case len(destinations) > 1:
 		return fmt.Errorf("%s exclude each other", strings.Join(destinations, " and "))
+	case o.queue != "" && o.relay == "":
+		return errors.New("-queue goes with -relay")
 	case o.maxSize < 1:
 		return fmt.Errorf("-max-size %d: at least 1", o.maxSize)
 	case o.idle <= 0:
@@ -115,6 +121,8 @@ func (o *options) destination() (smtp.Backend, error) {
 		return &smtp.Maildir{Box: box}, err
 	case o.mbox != "":
 		return &smtp.Mbox{Box: &mailbox.Mbox{Path: o.mbox}}, nil
+	case o.queue != "":
+		return &smtp.Relay{Dir: o.queue, Hostname: o.hostname, Network: network(o.relay), Address: o.relay}, nil
 	case o.relay != "":
 		return &smtp.Proxy{Network: network(o.relay), Address: o.relay}, nil
 	case o.discard:
@@ -146,6 +154,9 @@ func (o *options) server() (*smtp.Server, error) {
 	if srv.Auth, err = o.auth(); err != nil {
 		return nil, err
 	}
+	if o.queue != "" { // which keeps what DSN promises
+		srv.Extensions = append(slices.Clone(smtp.DefaultExtensions), "DSN")
+	}
 	srv.Backend, err = o.destination()
 	return srv, err
 }
@@ -163,6 +174,11 @@ func main() {
 			cli.Exit(err)
 		}
 		loops = append(loops, loop)
+		if relay, ok := srv.Backend.(*smtp.Relay); ok && i == 0 {
+			if err := relay.Start(loop); err != nil {
+				cli.Exit(err)
+			}
+		}
 		ln, err := srv.Listen(loop, network(o.listen), o.listen)
 		if err != nil {
 			cli.Exit(err)
@@ -184,7 +200,12 @@ func main() {
 	}
 	err = cli.Serve(loops...)
 	c := srv.Counters()
-	slog.New(slog.NewTextHandler(os.Stderr, nil)).Info("served", "sessions", c.Sessions, "messages", c.Messages, "recipients", c.Recipients,
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if relay, ok := srv.Backend.(*smtp.Relay); ok {
+		c := relay.Counters()
+		log.Info("relayed", "queued", c.Queued, "delivered", c.Delivered, "deferred", c.Deferred, "failed", c.Failed, "left", relay.Len())
+	}
+	log.Info("served", "sessions", c.Sessions, "messages", c.Messages, "recipients", c.Recipients,
 		"octets", c.Octets, "refused", c.Refused, "aborted", c.Aborted)
 	cli.Exit(err)
 }

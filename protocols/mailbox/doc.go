@@ -6,6 +6,9 @@
 // [Mbox] is one file with all messages, as mail readers have known it for fifty years. It has to be locked, and messages are
 // changed on their way into it: lines end in LF, and a ">" stands before lines that look like the beginning of a message.
 //
+// [Queue] is a Maildir for messages that only wait, as those of smtp.Relay: it belongs to one process, which keeps a note with
+// each of them.
+//
 // All functions block until the disk has done what is asked of it. They are not for the goroutine of a loop: core.Go, or
 // Session.Later in protocols/smtp, which has backends for both kinds of mailbox.
 //

@@ -90,3 +90,39 @@ func ExampleMbox() {
 	//
 	// <nil>
 }
+
+func ExampleQueue() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+
+	q, err := mailbox.OpenQueue(filepath.Join(dir, "queue"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer q.Close()
+	d, err := q.Begin()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Fprint(d, "Subject: hello\r\n\r\nhello\r\n")
+	if err := d.Commit(context.Background()); err != nil { // from here on it survives
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(q.SetNote(d.Name(), []byte("tried once")))
+
+	names, _ := q.List()
+	note, err := q.Note(names[0])
+	fmt.Printf("%d: %s %v\n", len(names), note, err)
+	fmt.Println(q.Remove(names...))
+	// Output:
+	// <nil>
+	// 1: tried once <nil>
+	// <nil>
+}

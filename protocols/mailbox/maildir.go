@@ -162,6 +162,16 @@ func (d *Delivery) Commit(ctx context.Context) error {
 	if d.f == nil {
 		return os.ErrClosed
 	}
+	err := d.finish(ctx)
+	if err == nil {
+		err = d.publish()
+	}
+	d.committed = err == nil
+	return full(err)
+}
+
+// finish has the message whole and on the disk, in tmp; after an error it is not there any more.
+func (d *Delivery) finish(ctx context.Context) error {
 	err := d.err
 	if rest := d.ends.end(); err == nil && len(rest) > 0 {
 		_, err = d.f.Write(rest)
@@ -176,13 +186,10 @@ func (d *Delivery) Commit(ctx context.Context) error {
 	if err == nil {
 		err = context.Cause(ctx)
 	}
-	if err == nil {
-		err = d.publish()
-	} else {
+	if err != nil {
 		_ = d.m.fs.remove(d.tmp)
 	}
-	d.committed = err == nil
-	return full(err)
+	return err
 }
 
 // publish gives the message, which lies whole in tmp, its name in new.

@@ -37,9 +37,12 @@ type node struct {
 	data, disk []byte // of a file; disk is what was synced
 
 	entries, durable map[string]*node // of a directory
+	replaced         map[string]bool  // names in it that a rename gave to another file: there is always the one or the other
 }
 
-func newDir() *node { return &node{entries: map[string]*node{}, durable: map[string]*node{}} }
+func newDir() *node {
+	return &node{entries: map[string]*node{}, durable: map[string]*node{}, replaced: map[string]bool{}}
+}
 
 func newMemFS() *memFS { return &memFS{root: newDir()} }
 
@@ -169,6 +172,9 @@ func (m *memFS) rename(from, to string) error {
 			return err
 		}
 		delete(old.entries, oldBase)
+		if d.entries[base] != nil && d.entries[base] == d.durable[base] {
+			d.replaced[base] = true
+		}
 		d.entries[base] = n
 		return nil
 	})
@@ -183,6 +189,7 @@ func (m *memFS) remove(name string) error {
 		}
 		d, base, _ := m.dir(name)
 		delete(d.entries, base)
+		delete(d.replaced, base)
 		return nil
 	})
 }
@@ -232,6 +239,11 @@ func (m *memFS) syncDir(name string) error {
 	defer m.mu.Unlock()
 	return m.do("syncdir", name, func() error {
 		d.durable = entries
+		for base := range d.replaced {
+			if d.entries[base] == d.durable[base] {
+				delete(d.replaced, base)
+			}
+		}
 		return nil
 	})
 }
@@ -280,7 +292,11 @@ func (m *memFS) crashed(r *rand.Rand) *memFS {
 		kept := maps.Clone(n.durable)
 		if r != nil {
 			for _, name := range slices.Sorted(maps.Keys(n.durable)) { // removed or replaced since?
-				if n.entries[name] != n.durable[name] && r.IntN(2) == 0 {
+				switch {
+				case n.entries[name] == n.durable[name] || r.IntN(2) == 0:
+				case n.replaced[name]:
+					kept[name] = n.entries[name]
+				default:
 					delete(kept, name)
 				}
 			}
@@ -290,7 +306,7 @@ func (m *memFS) crashed(r *rand.Rand) *memFS {
 				}
 			}
 		}
-		c.entries = make(map[string]*node)
+		c.entries, c.replaced = make(map[string]*node), make(map[string]bool)
 		for _, name := range slices.Sorted(maps.Keys(kept)) {
 			c.entries[name] = survive(kept[name])
 		}

@@ -56,6 +56,8 @@ type Client struct {
 	// otherwise with why.
 	Closed func(cause error)
 
+	opened func() // messages can be sent
+
 	loop     *core.Loop
 	conn     *chat.Conn // nil: not dialled
 	host     string     // that was dialled; "" if it has no name or address

@@ -365,6 +365,9 @@ func (c *Client) secure() {
 // open: messages can be sent.
 func (c *Client) open() {
 	c.step, c.ready = stepIdle, true
+	if c.opened != nil {
+		c.opened()
+	}
 	c.work()
 }
 

@@ -399,10 +399,13 @@ func (m *letter) begin() (sink, error) {
 
 // Commit is Message's.
 func (m *letter) Commit() error {
-	return m.s.Later(func(ctx context.Context) error {
-		defer m.release()
-		return m.refusal(m.finish(ctx))
-	})
+	return m.s.Later(m.commit)
+}
+
+// commit is the work of Commit.
+func (m *letter) commit(ctx context.Context) error {
+	defer m.release()
+	return m.refusal(m.finish(ctx))
 }
 
 // finish hands on the end of the message, or all of it.

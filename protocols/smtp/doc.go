@@ -23,7 +23,8 @@
 //   - [ParsePath], [ParseParams], [DecodeXtext] and their kind read what stands in commands.
 //   - [Client] sends mail over one connection: an [Outgoing] has a [Result] with a Reply for each recipient. [ClientAuth] and
 //     [ClientTimeouts] belong to it; a [Pipe] is a message that is written while it is sent.
-//   - [Proxy] is a Backend that hands each message on to another server while it comes.
+//   - [Proxy] is a Backend that hands each message on to another server while it comes; [Relay] one that takes it into a queue
+//     on disk, and delivers it later, as often as it takes. [RelayLimits], [RelayReport] and [RelayCounters] belong to it.
 //
 // # Who may wait
 //

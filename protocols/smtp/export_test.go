@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"crypto/tls"
+	"time"
 
 	"github.com/parley-go/parley/chat"
 )
@@ -76,3 +77,61 @@ func ClientHeld(c *Client) int {
 
 // WaitForAborts waits until what was given up is removed.
 func WaitForAborts() { aborts.Wait() }
+
+// DefaultRelayLimits are those of a Relay that has none.
+func DefaultRelayLimits() (l RelayLimits) {
+	l.setDefaults()
+	return l
+}
+
+// RelayQueue is what a Relay asks of its queue.
+type RelayQueue = relayQueue
+
+// WrapRelayQueue puts something between Relays and their queues until restore is called.
+func WrapRelayQueue(wrap func(RelayQueue) RelayQueue) (restore func()) {
+	was := openRelayQueue
+	openRelayQueue = func(dir string) (relayQueue, error) {
+		q, err := was(dir)
+		if err != nil {
+			return nil, err
+		}
+		return wrap(q), nil
+	}
+	return func() { openRelayQueue = was }
+}
+
+// ParseHead reads an envelope, and answers how it would be written.
+func ParseHead(head []byte) ([]byte, error) {
+	m, err := parseHead(head)
+	if err != nil {
+		return nil, err
+	}
+	return m.appendHead(nil)
+}
+
+// ParseNote reads the note of a message of n recipients, and answers how it would be written.
+func ParseNote(n int, note []byte) ([]byte, error) {
+	m := &held{to: make([]Recipient, n), done: make([]bool, n)}
+	if err := m.applyNote(note); err != nil {
+		return nil, err
+	}
+	return m.note(), nil
+}
+
+// ReadHead reads from the beginning of a file.
+var ReadHead = readHead
+
+// MakeHead writes an envelope.
+func MakeHead(id string, at time.Time, e *Envelope) ([]byte, error) {
+	_, head, err := newHeld(id, at, e)
+	return head, err
+}
+
+// ReadEnvelope reads one.
+func ReadEnvelope(head []byte) (*Envelope, error) {
+	m, err := parseHead(head)
+	if err != nil {
+		return nil, err
+	}
+	return &Envelope{From: m.from, To: m.to, Params: m.params}, nil
+}
