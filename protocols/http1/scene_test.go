@@ -75,3 +75,9 @@ func TestAnswerBeforeBody(t *testing.T) {
 		require.NoError(t, s.p.Err(), name)
 	}
 }
+
+func hello(w *http1.ResponseWriter, _ *http1.Request) error {
+	w.Set("Content-Type", "text/plain")
+	_, err := w.WriteString("Hello, World!\n")
+	return err
+}
