@@ -193,6 +193,9 @@ func (r *Request) ReadAll(limit int64, f func(body []byte) error) error {
 	x := r.x
 	return r.OnBody(func(p []byte, last bool) error {
 		if !last {
+			if x.collected == nil && r.framing == lengthBody { // not more than a client can be made to send
+				x.collected = make([]byte, 0, min(r.head.length, keepBuffer))
+			}
 			x.collected = append(x.collected, p...)
 			return nil
 		}

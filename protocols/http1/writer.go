@@ -3,8 +3,10 @@ package http1
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"unsafe"
 
@@ -56,10 +58,10 @@ func (w *ResponseWriter) Set(name, value string) { w.set(name, value, true) }
 // Add: see Set.
 func (w *ResponseWriter) Add(name, value string) { w.set(name, value, false) }
 
-// SetHeader sets all fields of h; nil values remove nothing.
+// SetHeader is Set and Add for all fields of h.
 func (w *ResponseWriter) SetHeader(h http.Header) {
-	for name, values := range h {
-		for i, v := range values {
+	for _, name := range slices.Sorted(maps.Keys(h)) { // in an order that does not change from run to run
+		for i, v := range h[name] {
 			w.set(name, v, i == 0)
 		}
 	}
@@ -282,7 +284,11 @@ func (w *ResponseWriter) SendProducer(p buffered.Producer) error {
 // length to n. The file is closed at the end.
 func (w *ResponseWriter) SendFile(f *os.File, offset, n int64) error {
 	w.SetLength(n)
-	return w.produce(buffered.File(f, offset, n), endProducer{w.x})
+	err := w.produce(buffered.File(f, offset, n), endProducer{w.x})
+	if err == nil {
+		w.written = w.length
+	}
+	return err
 }
 
 // produce sends producers, the last of which says when it is through.
@@ -307,9 +313,6 @@ func (w *ResponseWriter) produce(ps ...buffered.Producer) (err error) {
 		for len(ps) > 0 && err == nil {
 			err = x.s.c.PushProducer(ps[0])
 			ps = ps[1:]
-		}
-		if w.length > 0 {
-			w.written = w.length
 		}
 	}
 	for _, p := range ps {
@@ -389,8 +392,8 @@ func (w *ResponseWriter) Inform(status int, h http.Header) error {
 		return nil
 	}
 	p := appendStatusLine(nil, status)
-	for name, values := range h {
-		for _, v := range values {
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		for _, v := range h[name] {
 			if !isToken.only(name) || !validValue(v) {
 				return ErrHeader
 			}
@@ -429,7 +432,7 @@ func (w *ResponseWriter) sendHead() error {
 	if w.err != nil {
 		return w.err
 	}
-	if w.length < 0 && bodyAllowed(w.status) && x.req.head.method != http.MethodHead {
+	if w.length < 0 && !x.bodiless() {
 		if x.req.head.minor > 0 {
 			x.flags |= xChunked
 		} else {
@@ -456,7 +459,7 @@ func (w *ResponseWriter) appendHead() []byte {
 	}
 	p = append(p, w.fields...)
 	switch {
-	case w.status == http.StatusNoContent:
+	case w.status == http.StatusNoContent || x.tunnel():
 	case x.flags&xChunked != 0:
 		p = append(p, "Transfer-Encoding: chunked\r\n"...)
 	case w.length >= 0:
@@ -489,7 +492,7 @@ func (w *ResponseWriter) finish() error {
 	x.flags |= xFinished
 	c, wk := x.s.c, x.s.w
 	if x.flags&xHeadSent == 0 {
-		if w.length < 0 && bodyAllowed(w.status) && (w.written > 0 || x.req.head.method != http.MethodHead) {
+		if w.length < 0 && bodyAllowed(w.status) && (w.written > 0 || !x.bodiless()) {
 			w.length = w.written
 		}
 		p := w.appendHead()
