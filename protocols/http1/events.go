@@ -9,8 +9,8 @@ import (
 	"github.com/parley-go/parley/core"
 )
 
-// EventStream is a response that goes on for as long as there are events to tell: server-sent events, as the HTML standard has
-// them (section 9.2). Its methods are for the loop's goroutine.
+// EventStream is a response that goes on for as long as there are events to tell: server-sent events, as the HTML
+// standard has them (section 9.2). Its methods are for the loop's goroutine.
 type EventStream struct {
 	w     *ResponseWriter
 	buf   []byte
@@ -30,9 +30,9 @@ type Event struct {
 	Retry time.Duration
 }
 
-// EventStream begins a stream of events: the head of the response is sent, and the response is deferred. heartbeat is how often a
-// comment is sent, so that a client that is gone is noticed, and proxies see that the connection is alive; 0: never. When the
-// stream is over, by Close or because the client went away, OnDone's func is called.
+// EventStream begins a stream of events: the head of the response is sent, and the response is deferred. heartbeat is
+// how often a comment is sent, so that a client that is gone is noticed, and proxies see that the connection is alive;
+// 0: never. When the stream is over, by Close or because the client went away, OnDone's func is called.
 func (w *ResponseWriter) EventStream(heartbeat time.Duration) (*EventStream, error) {
 	w.Set("Content-Type", "text/event-stream")
 	w.Set("Cache-Control", "no-store")
@@ -57,9 +57,9 @@ func (w *ResponseWriter) EventStream(heartbeat time.Duration) (*EventStream, err
 	return e, nil
 }
 
-// Send sends an event. Errors: ErrHeader if ID or Name cannot be sent, as they have a line break or NUL; core.ErrWouldBlock if
-// the client is behind (ResponseWriter.Full), and then the event is not sent: leave it out, or Close; core.ErrClosed when the
-// stream is over.
+// Send sends an event. Errors: ErrHeader if ID or Name cannot be sent, as they have a line break or NUL;
+// core.ErrWouldBlock if the client is behind (ResponseWriter.Full), and then the event is not sent: leave it out, or
+// Close; core.ErrClosed when the stream is over.
 func (e *EventStream) Send(ev Event) error {
 	switch {
 	case e.w.x.s == nil:

@@ -138,7 +138,9 @@ func (s *session) schedule() {
 
 // period is the shortest of the timeouts; 0: there is none.
 func (l *Limits) period() (shortest time.Duration) {
-	for _, d := range [...]time.Duration{l.FirstByteTimeout, l.IdleTimeout, l.TLSTimeout, l.HeadTimeout, l.BodyTimeout, ratePeriod} {
+	for _, d := range [...]time.Duration{
+		l.FirstByteTimeout, l.IdleTimeout, l.TLSTimeout, l.HeadTimeout, l.BodyTimeout, ratePeriod,
+	} {
 		if d > 0 && (shortest == 0 || d < shortest) {
 			shortest = d
 		}

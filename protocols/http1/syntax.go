@@ -99,8 +99,8 @@ func validTarget(p []byte) bool {
 	return true
 }
 
-// validHost tells whether p is a host with or without a port: RFC 9110 section 7.2. It may be empty, and so may the port. Names
-// are those without percent-encoding, addresses those of IPv4 and IPv6.
+// validHost tells whether p is a host with or without a port: RFC 9110 section 7.2. It may be empty, and so may the
+// port. Names are those without percent-encoding, addresses those of IPv4 and IPv6.
 func validHost(p []byte) bool {
 	i := 0
 	if len(p) > 0 && p[0] == '[' {
