@@ -138,7 +138,9 @@ func (s *session) schedule() {
 
 // period is the shortest of the timeouts; 0: there is none.
 func (l *Limits) period() (shortest time.Duration) {
-	for _, d := range [...]time.Duration{l.FirstByteTimeout, l.IdleTimeout, l.TLSTimeout, l.HeadTimeout, l.BodyTimeout, ratePeriod} {
+	for _, d := range [...]time.Duration{
+		l.FirstByteTimeout, l.IdleTimeout, l.TLSTimeout, l.HeadTimeout, l.BodyTimeout, ratePeriod,
+	} {
 		if d > 0 && (shortest == 0 || d < shortest) {
 			shortest = d
 		}
@@ -217,7 +219,7 @@ func (s *session) FoundTerminator(c *chat.Conn) error {
 		s.mode = modeChunkEnd
 		c.SetTerminator(chat.Count(int64(len(endOfChunk))))
 	case modeChunkEnd:
-		s.nextChunk()
+		s.chunkLine()
 	case modeTrailers:
 		s.trailer()
 	}
@@ -321,7 +323,7 @@ func (s *session) step(x *exchange) bool {
 		x.w.onDrain = nil
 		s.callback(f)
 	case x.flags&(xFinished|xDeferred) == 0 && (x.onBody == nil || x.flags&xLastGiven != 0):
-		if !bodyOver && !s.drainable(x) {
+		if !bodyOver && !s.drainable(x) || x.tunnel() { // nobody is there to be its other end
 			x.flags |= xClose
 		}
 		if err := x.w.finish(); err != nil {
@@ -544,8 +546,8 @@ func (s *session) HandleClose(_ *chat.Conn, cause error) {
 	s.gone, s.mode = true, modeOver
 	if x := s.x; x != nil {
 		if x.flags&xReturned == 0 {
-			x.reset()
 			s.x = nil
+			s.w.give(x)
 		} else {
 			if cause == nil && x.cause == nil {
 				cause = core.ErrClosed

@@ -16,9 +16,11 @@ type visitor struct {
 	id     string
 	addr   string
 	member *room.Member
-	stream *http1.ResponseWriter // nil: the browser is away
-	away   time.Time             // since when
-	heard  time.Time             // when it last did something
+	stream *http1.EventStream // nil: the browser is away
+	w      *http1.ResponseWriter
+	retry  time.Duration // what the browser is to be told of that, once
+	away   time.Time     // since when
+	heard  time.Time     // when it last did something
 	timer  *core.Timer
 
 	// Events that the page may not have yet: it says what it has when it comes back.
@@ -82,43 +84,40 @@ func (v *visitor) queue(kind string, data []byte) {
 	v.pump()
 }
 
-// pump writes what the stream takes.
+// pump sends what the stream takes.
 func (v *visitor) pump() {
 	if v.stream == nil || v.waiting {
 		return
 	}
 	oldest := v.made - uint64(len(v.pending)) + 1
-	if v.sent+1 < oldest {
-		v.write(oldest-1, event{"missed", strconv.AppendUint(nil, oldest-1-v.sent, 10)})
+	if v.sent+1 < oldest && !v.send(oldest-1, event{"missed", strconv.AppendUint(nil, oldest-1-v.sent, 10)}) {
+		return
 	}
-	for v.sent < v.made {
-		if v.stream.Full() {
-			v.waiting = true
-			w := v.stream
-			w.OnDrain(func() error {
-				if v.stream == w {
-					v.waiting = false
-					v.pump()
-				}
-				return nil
-			})
-			break
-		}
-		v.write(v.sent+1, v.pending[v.sent+1-oldest])
+	for v.sent < v.made && v.send(v.sent+1, v.pending[v.sent+1-oldest]) {
 	}
-	_ = v.stream.Flush()
 }
 
-// write writes an event. An error need not be looked at: the stream ends then.
-func (v *visitor) write(id uint64, e event) {
-	p := strconv.AppendUint([]byte("id: "), id, 10)
-	p = append(append(p, "\nevent: "...), e.kind...)
-	p = append(append(p, "\ndata: "...), e.data...)
-	_, _ = v.stream.Write(append(p, "\n\n"...))
-	v.sent = id
+// send sends an event. If it answers false the stream is full, and pump is called again; or it is over.
+func (v *visitor) send(id uint64, e event) bool {
+	switch err := v.stream.Send(http1.Event{ID: strconv.FormatUint(id, 10), Name: e.kind, Data: string(e.data), Retry: v.retry}); err {
+	case nil:
+		v.sent, v.retry = id, 0
+		return true
+	case core.ErrWouldBlock:
+		v.waiting = true
+		stream := v.stream
+		v.w.OnDrain(func() error {
+			if v.stream == stream {
+				v.waiting = false
+				v.pump()
+			}
+			return nil
+		})
+	}
+	return false
 }
 
-// look is called by the timer: it keeps a stream alive, and takes those out who are gone.
+// look is called by the timer: it takes those out who are gone.
 func (v *visitor) look() {
 	c := v.web.house.Config()
 	now := v.web.loop.Now()
@@ -131,9 +130,6 @@ func (v *visitor) look() {
 	case c.IdleTimeout > 0 && now.Sub(v.heard) >= c.IdleTimeout:
 		v.leave("idle")
 		return
-	case v.stream != nil:
-		_, _ = v.stream.WriteString(":\n\n")
-		_ = v.stream.Flush()
 	}
 	v.timer.Reset(keepalive)
 }
@@ -155,8 +151,8 @@ func (v *visitor) leave(why string) {
 
 // hangUp ends the stream, if there is one.
 func (v *visitor) hangUp() {
-	if w := v.stream; w != nil {
+	if stream := v.stream; stream != nil {
 		v.stream, v.waiting, v.away = nil, false, v.web.loop.Now()
-		w.Finish(nil)
+		stream.Close()
 	}
 }

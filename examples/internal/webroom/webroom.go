@@ -273,7 +273,6 @@ func (web *Web) events(w *http1.ResponseWriter, r *http1.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Set("Content-Type", "text/event-stream")
 	if r.Method() == http.MethodHead {
 		return nil
 	}
@@ -282,19 +281,19 @@ func (web *Web) events(w *http1.ResponseWriter, r *http1.Request) error {
 	if n, err := strconv.ParseUint(string(r.Field("Last-Event-ID")), 10, 64); err == nil && n <= v.made {
 		v.sent = n
 	}
-	v.stream = w
-	w.Defer()
+	stream, err := w.EventStream(keepalive)
+	if err != nil {
+		return err
+	}
+	v.stream, v.w, v.retry = stream, w, time.Second
 	w.OnDone(func(error) {
-		if v.stream == w {
-			v.stream, v.away = nil, web.loop.Now()
+		if v.stream == stream {
+			v.stream, v.waiting, v.away = nil, false, web.loop.Now()
 		}
 	})
 	w.OnShutdown(func() { v.leave("") })
-	if _, err := w.WriteString("retry: 1000\n\n"); err != nil {
-		return err
-	}
 	v.pump()
-	return w.Flush()
+	return nil
 }
 
 // message is a room.Message in JSON.

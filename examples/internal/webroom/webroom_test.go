@@ -106,7 +106,7 @@ var chunk = regexp.MustCompile(`(?m)^[0-9a-f]+\r\n|\r\n`)
 func heard(p *sim.Peer) string {
 	text := chunk.ReplaceAllString(p.Read(), "")
 	text = regexp.MustCompile(`"time":"[^"]*",`).ReplaceAllString(text, "")
-	return strings.ReplaceAll(strings.ReplaceAll(text, ":\n\n", ""), "retry: 1000\n\n", "")
+	return strings.ReplaceAll(strings.ReplaceAll(text, ":\n\n", ""), "retry: 1000\n", "")
 }
 
 func (s *scene) log(p *sim.Peer) string { s.Settle(); return heard(p) }
@@ -119,12 +119,12 @@ func TestTalk(t *testing.T) {
 	require.Equal(t, "That name is taken\n", body)
 
 	a, b := s.events(alice), s.events(bob)
-	require.Equal(t, `id: 1
-event: place
+	require.Equal(t, `event: place
+id: 1
 data: {"history":[],"members":["alice"],"nick":"alice","room":"lobby"}
 
-id: 2
 event: message
+id: 2
 data: {"kind":"joined","room":"lobby","from":"bob","text":""}
 
 `, s.log(a))
@@ -134,24 +134,24 @@ data: {"kind":"joined","room":"lobby","from":"bob","text":""}
 		status, body := s.do(alice, x[0], x[1:]...)
 		require.Equal(t, http.StatusNoContent, status, body)
 	}
-	require.Equal(t, `id: 2
-event: message
+	require.Equal(t, `event: message
+id: 2
 data: {"kind":"said","room":"lobby","from":"alice","text":"\u003chi\u003e"}
 
-id: 3
 event: message
+id: 3
 data: {"kind":"acted","room":"lobby","from":"alice","text":"waves"}
 
-id: 4
 event: message
+id: 4
 data: {"kind":"told","from":"alice","text":"psst"}
 
-id: 5
 event: message
+id: 5
 data: {"kind":"renamed","room":"lobby","from":"alice","text":"al"}
 
-id: 6
 event: message
+id: 6
 data: {"kind":"left","room":"lobby","from":"al","text":"gone to attic"}
 
 `, s.log(b))
@@ -175,12 +175,12 @@ func TestGoOn(t *testing.T) {
 		s.do(bob, "/say", "text", fmt.Sprint("line ", i))
 	}
 	a = s.events(alice, "Last-Event-ID: 3")
-	require.Equal(t, `id: 4
-event: message
+	require.Equal(t, `event: message
+id: 4
 data: {"kind":"said","room":"lobby","from":"bob","text":"line 1"}
 
-id: 5
 event: message
+id: 5
 data: {"kind":"said","room":"lobby","from":"bob","text":"line 2"}
 
 `, s.log(a))
@@ -191,7 +191,7 @@ data: {"kind":"said","room":"lobby","from":"bob","text":"line 2"}
 
 	// Nonsense is from the beginning, of what is still there.
 	other = s.events(alice, "Last-Event-ID: 99")
-	require.Contains(t, s.log(other), "id: 1\nevent: place\n")
+	require.Contains(t, s.log(other), "event: place\nid: 1\n")
 }
 
 // A browser that does not take what is said misses some of it, and is told how much.
@@ -209,7 +209,7 @@ func TestSlowBrowser(t *testing.T) {
 	require.Equal(t, http.StatusConflict, status)
 	require.Contains(t, body, "Not delivered")
 	text := s.log(s.events(alice, "Last-Event-ID: 2"))
-	require.True(t, strings.HasPrefix(text, "id: 47\nevent: missed\ndata: 45\n\nid: 48\nevent: message\n"), "%.200q", text)
+	require.True(t, strings.HasPrefix(text, "event: missed\nid: 47\ndata: 45\n\nevent: message\nid: 48\n"), "%.200q", text)
 	require.Contains(t, text, `"line 299"`)
 }
 
