@@ -163,6 +163,17 @@ func (g *Group) stepped(l *Loop, err error) {
 		g.failure = err
 	}
 	l.publish()
+	if !l.ending || !l.done() {
+		return
+	}
+	for _, o := range g.loops { // a shutdown is over when it is on all of them
+		if !o.done() {
+			return
+		}
+	}
+	for _, o := range g.loops {
+		o.end(false)
+	}
 }
 
 // rest is called by a loop that has nothing left. It answers true when no loop has: then all of them end.

@@ -214,7 +214,7 @@ func (l *Loop) Step(timeout time.Duration) (more bool, err error) {
 		l.slow.passEnded(l, l.clock())
 	}
 	more = !l.done()
-	if !more && l.ending {
+	if !more && l.ending && l.of == nil {
 		l.end(false)
 	}
 	err, l.exit = l.exit, nil

@@ -68,7 +68,7 @@ var servers = []server{
 		c.until("250 2.0.0 Ok")
 		c.until("\r\n")
 	}},
-	{name: "chat", half: "half a line", hello: func(c *client) {
+	{name: "chat", args: []string{"-loops", "2"}, half: "half a line", hello: func(c *client) {
 		c.until("nickname, please")
 		c.say("nick" + strings.TrimPrefix(c.conn.LocalAddr().String(), "127.0.0.1:") + "\n")
 		c.until("/quit leaves")
