@@ -3,6 +3,7 @@
 package chat_test
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -146,4 +147,63 @@ func BenchmarkBroadcast(b *testing.B) {
 			b.ReportMetric(y/x, "ratio")
 		})
 	}
+}
+
+// No allocation per delivery of a broadcast, nor for the message: of one, and of several in an event.
+func TestNoAllocationPerBroadcast(t *testing.T) {
+	for _, messages := range []int{1, 5} {
+		c := newCrowd(t, "unix", 500)
+		text := []byte(strings.Repeat("x", 62) + "\r\n")
+		say := func() {
+			for range messages {
+				m := buffered.NewShared(text)
+				c.tell(m)
+				m.Release()
+			}
+		}
+		round := func() {
+			c.loop.Post(say)
+			_, _ = c.loop.Step(0)
+			c.drain(t, messages*len(text))
+		}
+		round() // fills the pools
+		deliveries := float64(messages * len(c.conns))
+		allocs := testing.AllocsPerRun(50, round)
+		require.Less(t, allocs/deliveries, 0.001, "%v allocations", allocs)
+	}
+}
+
+// A member that does not read costs its queue, by reference, and the others nothing.
+func TestBroadcastToASlowMember(t *testing.T) {
+	c := newCrowd(t, "unix", 20)
+	text := bytes.Repeat([]byte("x"), 8<<10)
+	sent := 0
+	for c.conns[1].Queued() < 1<<20 {
+		m := buffered.NewShared(text)
+		c.loop.Post(func() { c.tell(m) })
+		_, err := c.loop.Step(0)
+		require.NoError(t, err)
+		m.Release()
+		sent += len(text)
+		slow := c.fds[0]
+		c.fds = c.fds[1:]
+		c.drain(t, len(text))
+		c.fds = append([]int{slow}, c.fds...)
+	}
+	require.Less(t, c.conns[1].Queued(), sent, "what the kernel took is not queued")
+	for i, conn := range c.conns {
+		if i != 1 { // its peer is the one that is not read
+			require.Zero(t, conn.Queued())
+		}
+	}
+	got := 0
+	for got < sent {
+		n, err := syscall.Read(c.fds[0], c.buf)
+		require.NoError(t, err)
+		require.Positive(t, n)
+		got += n
+		_, err = c.loop.Step(0)
+		require.NoError(t, err)
+	}
+	require.Zero(t, c.conns[1].Queued())
 }
