@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -57,7 +59,7 @@ func (m *measurement) run(ctx context.Context, out io.Writer) error {
 
 // speaking measures CPU time per line: all servers are up, and take turns.
 func (m *measurement) speaking(ctx context.Context, s scenario) error {
-	defer m.stop()
+	defer m.shares(s)
 	if err := m.startAll(ctx, s); err != nil {
 		return err
 	}
@@ -79,6 +81,9 @@ func (m *measurement) speaking(ctx context.Context, s scenario) error {
 // startAll starts all servers of a scenario.
 func (m *measurement) startAll(ctx context.Context, s scenario) error {
 	for _, program := range m.programs.of(s.kind) {
+		if s.work > 0 {
+			program.args = append(slices.Clone(program.args), "-work", s.work.String())
+		}
 		p, err := start(ctx, program, m.pins.server)
 		if err != nil {
 			return err
@@ -86,6 +91,17 @@ func (m *measurement) startAll(ctx context.Context, s scenario) error {
 		m.running = append(m.running, p)
 	}
 	return nil
+}
+
+// shares ends all servers, and keeps what those of several loops say about who had how much.
+func (m *measurement) shares(s scenario) {
+	running := m.running
+	m.stop()
+	for _, p := range running {
+		if said, ok := strings.CutPrefix(p.last, "shares "); ok {
+			m.report.Shares = append(m.report.Shares, shares{s.name, p.name, said})
+		}
+	}
 }
 
 // silent measures memory: a server at a time, and a new one for each round, because what a process once had it rarely gives
@@ -116,7 +132,11 @@ func (m *measurement) silent(ctx context.Context, s scenario) error {
 func (m *measurement) load(ctx context.Context, s scenario, p *process) (*load.Result, error) {
 	interval := time.Duration(m.seconds * float64(time.Second))
 	warmup := min(interval/4, 500*time.Millisecond)
-	r, err := generate[load.Result](ctx, m.pins.generator, interval+warmup+time.Minute, m.programs.lineload,
+	cpu := m.pins.generator
+	if p.cpus > 0 {
+		cpu = -1
+	}
+	r, err := generate[load.Result](ctx, cpu, interval+warmup+time.Minute, m.programs.lineload,
 		"-connect", p.addr, "-tls", s.tls, "-pid", strconv.Itoa(p.cmd.Process.Pid),
 		"-conns", strconv.Itoa(s.conns), "-depth", strconv.Itoa(s.depth), "-length", strconv.Itoa(s.length),
 		"-idle", strconv.Itoa(s.idle), "-warmup", warmup.String(), "-interval", interval.String())

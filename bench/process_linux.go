@@ -80,7 +80,13 @@ func start(ctx context.Context, s server, cpu int) (*process, error) {
 		}
 		args = sinkArgs(p.addr)
 	}
-	p.cmd = pinned(cpu, s.binary, args...)
+	if s.cpus > 0 {
+		cpu = -1
+	}
+	p.cmd = pinned(cpu, s.binary, append(args, s.args...)...)
+	if s.cpus > 0 {
+		p.cmd.Env = append(p.cmd.Env, "GOMAXPROCS="+strconv.Itoa(s.cpus))
+	}
 	p.cmd.Env = append(p.cmd.Env, s.env...)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {

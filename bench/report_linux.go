@@ -25,6 +25,14 @@ type report struct {
 	Seconds float64  `json:"seconds"`
 	Short   bool     `json:"short,omitempty"`
 	Samples []sample `json:"samples"`
+	Shares  []shares `json:"shares,omitempty"`
+}
+
+// shares are the parts of the lines of all turns of a scenario that each loop of a server had.
+type shares struct {
+	Scenario string `json:"scenario"`
+	Server   string `json:"server"`
+	Loops    string `json:"loops"`
 }
 
 // sample is one server's turn.
@@ -141,6 +149,9 @@ func over(s scenario) string {
 func (r *report) loadTable(out io.Writer, s scenario) {
 	names, refs := r.measured(s.name), r.compared(s.name)
 	idle := ""
+	if s.work > 0 {
+		idle = fmt.Sprintf(", %v of work with each line", s.work)
+	}
 	if s.idle > 0 {
 		idle = fmt.Sprintf(" and %d idle", s.idle)
 	}
@@ -161,6 +172,11 @@ func (r *report) loadTable(out io.Writer, s scenario) {
 			percent(median(r.column(s.name, name, busy))), percent(median(r.column(s.name, name, userShare))))
 	}
 	_ = w.Flush()
+	for _, x := range r.Shares {
+		if x.Scenario == s.name && strings.Contains(x.Loops, " ") {
+			fmt.Fprintf(out, "%s: parts of the lines that the loops had: %s\n", x.Server, x.Loops)
+		}
+	}
 }
 
 func (r *report) memoryTable(out io.Writer, s scenario) {

@@ -1,15 +1,18 @@
 package main
 
+import "time"
+
 // kind is what a server serves; a scenario measures those of one kind.
 type kind string
 
 const (
-	plain   kind = "line" // lines, echoed in the clear
-	secured kind = "tls"  // lines, echoed over TLS
-	mail    kind = "smtp" // mail, taken in and dropped
+	plain   kind = "line"  // lines, echoed in the clear
+	secured kind = "tls"   // lines, echoed over TLS
+	mail    kind = "smtp"  // mail, taken in and dropped
+	several kind = "loops" // lines, echoed in the clear by as many loops as there are CPUs
 )
 
-var kinds = []kind{plain, secured, mail}
+var kinds = []kind{plain, secured, mail, several}
 
 // scenario is one kind of load.
 type scenario struct {
@@ -20,6 +23,7 @@ type scenario struct {
 	length int // of a line in bytes, with its "\n"; of a message, without its header
 	idle   int // connections that say nothing
 	memory bool
+	work   time.Duration // that the handler has with each line
 
 	tls    string // version
 	settle bool   // memory is measured without garbage, too
@@ -45,6 +49,12 @@ var scenarios = []scenario{
 	{name: "tls12", kind: secured, tls: "1.2", conns: 50, depth: 1, length: 32, shortConns: 10},
 	{name: "tlsidle", kind: secured, tls: "1.3", length: 32, idle: 5000, memory: true, settle: true, shortIdle: 200},
 	{name: "tls12idle", kind: secured, tls: "1.2", length: 32, idle: 5000, memory: true, settle: true, shortIdle: 200},
+
+	{name: "loops1", kind: several, conns: 50, depth: 1, length: 32, shortConns: 10},
+	{name: "loops64", kind: several, conns: 50, depth: 64, length: 32, shortConns: 10},
+	{name: "loops1000", kind: several, conns: 1000, depth: 1, length: 32, shortConns: 100},
+	{name: "loops64000", kind: several, conns: 1000, depth: 64, length: 32, shortConns: 100},
+	{name: "loopswork", kind: several, conns: 50, depth: 1, length: 32, work: 100 * time.Microsecond, shortConns: 10},
 
 	{name: "smtp", kind: mail, conns: 10, length: 4096, shortConns: 10},
 	{name: "smtpd", kind: mail, conns: 10, length: 4096, reuse: true, shortConns: 10},

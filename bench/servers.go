@@ -13,6 +13,8 @@ type server struct {
 	binary string   // a program that is there already
 	env    []string // that it needs
 	counts bool     // it says at its end how much mail it took
+	args   []string // besides -listen
+	cpus   int      // how many it may use, together with the generator; 0: one, which is its own
 }
 
 // servers is the table of all there are, in the order in which they take turns.
@@ -25,10 +27,13 @@ var servers = []server{
 	{name: "parleytls", kind: secured, title: "Parley: chat.ListenTLS", pkg: "./servers/parleytls"},
 	{name: "goroutinetls", kind: secured, title: "Go crypto/tls and bufio, a goroutine per connection", pkg: "./servers/goroutinetls"},
 
+	{name: "oneloop", kind: several, title: "Parley: one loop", pkg: "./servers/parleyloops", cpus: 2},
+	{name: "twoloops", kind: several, title: "Parley: a Group of two loops", pkg: "./servers/parleyloops", args: []string{"-loops", "2"}, cpus: 2},
+
 	{name: "parleysmtp", kind: mail, title: "Parley: protocols/smtp, mail is dropped", pkg: "./servers/parleysmtp", counts: true},
 	{name: "gosmtp", kind: mail, title: "go-smtp, mail is dropped", pkg: "./servers/gosmtp", counts: true},
 	{name: "smtp-sink", kind: mail, title: "Postfix's smtp-sink", sink: true},
 }
 
 // references are the servers that the others are compared with, where they take part.
-var references = []string{"c", "goroutine", "goroutinetls", "smtp-sink"}
+var references = []string{"c", "goroutine", "goroutinetls", "oneloop", "smtp-sink"}

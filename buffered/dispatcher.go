@@ -155,6 +155,14 @@ func send[T octets](d *Dispatcher, p T) (int, error) {
 	return len(p), nil
 }
 
+// SendShared queues a message by reference: see Shared. Errors as Send's.
+func (d *Dispatcher) SendShared(m *Shared) error {
+	if d.Closed() {
+		return core.ErrClosed
+	}
+	return d.pushed(d.Out.PushShared((*transport)(d), m))
+}
+
 // SendProducer queues a producer behind what was sent. Errors as Send's; the producer is closed then.
 func (d *Dispatcher) SendProducer(p Producer) error {
 	if d.Closed() {

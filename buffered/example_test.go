@@ -143,3 +143,24 @@ func ExampleLevel() {
 	// true true
 	// 123456|true
 }
+
+func ExampleShared() {
+	w := sim.New(sim.Config{})
+	loop := w.Loop(core.Options{})
+	m := buffered.NewShared([]byte("to all: lunch!\n")) // made once
+	var peers []*sim.Peer
+	for range 3 {
+		s, peer := w.Pair()
+		d, _ := buffered.Attach(loop, s, &handler{})
+		d.SendShared(m) // not copied
+		peers = append(peers, peer)
+	}
+	m.Release()
+	for _, p := range peers {
+		fmt.Print(p.Read())
+	}
+	// Output:
+	// to all: lunch!
+	// to all: lunch!
+	// to all: lunch!
+}

@@ -68,19 +68,36 @@ const (
 	outShut = outClosing | outFailed | outEnding | outEnded // a push is refused
 )
 
-// queue is what is older than the bytes of this event: segments of bytes and producers, in order.
+// queue is what is older than the bytes of this event: segments of bytes, messages and producers, in order.
 type queue struct {
-	segments  []segment
-	bytes     int // in all segments
-	producers int // among the segments
+	segments  []segment // from first on
+	first     int
+	bytes     int     // in all segments
+	producers int     // among the segments
+	shared    *Shared // whose queue it is: that of all outputs that wait for this message alone
 }
 
-// segment is a ring of bytes or a producer.
+// segment is a ring of bytes, a shared message or a producer.
 type segment struct {
 	ring     *ring
+	shared   *Shared
 	producer Producer
-	block    []byte // of the producer's, not sent yet
+	block    []byte // of the message or the producer, not sent yet
 	last     bool   // the producer has no more
+}
+
+func (q *queue) front() *segment { return &q.segments[q.first] }
+func (q *queue) len() int        { return len(q.segments) - q.first }
+
+// pop drops the front, which is released.
+func (q *queue) pop() {
+	q.segments[q.first] = segment{}
+	q.first++
+	if q.first*2 >= len(q.segments) { // so that a long queue is not moved for each of its segments
+		n := copy(q.segments, q.segments[q.first:])
+		clear(q.segments[n:])
+		q.segments, q.first = q.segments[:n], 0
+	}
 }
 
 // SetMarks replaces the marks; nil are the default. They may be shared by many outputs and must not change.
@@ -181,7 +198,7 @@ func push[T octets](o *Output, t Transport, p T) error {
 	}
 	if o.Len()+len(p) > o.bounds().Limit {
 		// What is there may be on its way out already.
-		if err := o.sendLent(t); err != nil {
+		if err := o.sendNow(t); err != nil {
 			return err
 		}
 		if o.Len()+len(p) > o.bounds().Limit {
@@ -194,7 +211,7 @@ func push[T octets](o *Output, t Transport, p T) error {
 		o.added()
 		return nil
 	}
-	if err := o.sendLent(t); err != nil {
+	if err := o.sendNow(t); err != nil {
 		return err
 	}
 	if len(p) < core.LargeBuffer {
@@ -264,8 +281,9 @@ func (o *Output) spill(t Transport, p []byte) {
 	if len(p) == 0 {
 		return
 	}
+	o.own()
 	if o.queue == nil {
-		o.queue = new(queue)
+		o.queue = newQueue()
 	}
 	q := o.queue
 	if n := len(q.segments); n == 0 || q.segments[n-1].ring == nil {
@@ -286,8 +304,9 @@ func (o *Output) PushProducer(t Transport, p Producer) error {
 	}
 	o.spill(t, o.lent)
 	o.lent, o.room = o.lent[:0], 0
+	o.own()
 	if o.queue == nil {
-		o.queue = new(queue)
+		o.queue = newQueue()
 	}
 	o.queue.segments = append(o.queue.segments, segment{producer: p})
 	o.queue.producers++
@@ -304,6 +323,11 @@ func (o *Output) Resume() { o.state &^= outWaiting }
 // budget is used up. An error is the transport's or a producer's; the queue is dropped then.
 func (o *Output) Flush(t Transport) error {
 	o.state &^= outMore
+	if o.queue != nil && o.queue.shared != nil {
+		if err := o.flushAlone(t); err != nil {
+			return err
+		}
+	}
 	if o.queue == nil && o.state == 0 { // nearly always
 		if len(o.lent) > 0 {
 			if err := o.sendLent(t); err != nil {
@@ -347,26 +371,27 @@ func (o *Output) giveBack(t Transport) {
 func (o *Output) flushSegment(t Transport, budget int) (n int, err error) {
 	q := o.queue
 	done := false
-	if r := q.segments[0].ring; r != nil {
-		n, err = o.flushRing(t, r)
-		done = r.len() == 0
-	} else {
+	switch s := q.front(); {
+	case s.shared != nil:
+		return o.flushShared(t, budget)
+	case s.ring != nil:
+		n, err = o.flushRing(t, s.ring)
+		done = s.ring.len() == 0
+	default:
 		done, n, err = o.flushProducer(t, budget)
 	}
 	if err != nil || !done {
 		return n, err
 	}
-	q.segments[0].release()
+	q.front().release()
 	if o.queue != q { // dropped by the producer's Close
 		return n, nil
 	}
-	if q.segments[0].producer != nil {
+	if q.front().producer != nil {
 		q.producers--
 	}
-	copy(q.segments, q.segments[1:])
-	q.segments[len(q.segments)-1] = segment{}
-	q.segments = q.segments[:len(q.segments)-1]
-	if len(q.segments) == 0 {
+	q.pop()
+	if q.len() == 0 {
 		o.queue = nil
 	}
 	return n, nil
@@ -388,7 +413,7 @@ func (o *Output) flushRing(t Transport, r *ring) (int, error) {
 // flushProducer makes one send of the producer in front; done tells whether that has no more.
 func (o *Output) flushProducer(t Transport, budget int) (done bool, sent int, err error) {
 	q := o.queue
-	s := &q.segments[0]
+	s := q.front()
 	if len(s.block) == 0 {
 		if f, ok := s.producer.(*fileProducer); ok {
 			n, err := f.sendFile(t, budget)
@@ -406,7 +431,7 @@ func (o *Output) flushProducer(t Transport, budget int) (done bool, sent int, er
 		if o.queue != q { // it dropped the queue, itself with it
 			return false, 0, nil
 		}
-		s = &q.segments[0] // it may have pushed
+		s = q.front() // it may have pushed
 		switch {
 		case err == io.EOF || err == nil && len(block) == 0:
 			s.last = true
@@ -442,9 +467,12 @@ func (o *Output) ask(t Transport, p Producer, limit int) ([]byte, error) {
 }
 
 func (s *segment) release() {
-	if s.ring != nil {
+	switch {
+	case s.ring != nil:
 		s.ring.free()
-	} else {
+	case s.shared != nil:
+		s.shared.Release()
+	default:
 		closeProducer(s.producer)
 	}
 }
@@ -452,11 +480,11 @@ func (s *segment) release() {
 // Discard drops everything that was not sent, and takes a Close or End back. [discard_buffers]
 func (o *Output) Discard(t Transport) {
 	o.giveBack(t)
-	if o.queue != nil {
-		for i := range o.queue.segments {
-			o.queue.segments[i].release()
-		}
+	if q := o.queue; q != nil {
 		o.queue = nil
+		for i := q.first; i < len(q.segments); i++ {
+			q.segments[i].release()
+		}
 	}
 	o.state &= outFailed | outHigh | outEnded
 }
@@ -467,8 +495,9 @@ func (o *Output) Take(t Transport) (p []byte, ok bool) {
 		return nil, false
 	}
 	if o.queue != nil {
-		for _, s := range o.queue.segments {
-			for s.ring.len() > 0 {
+		for _, s := range o.queue.segments[o.queue.first:] {
+			p = append(p, s.block...)
+			for s.ring != nil && s.ring.len() > 0 {
 				n := len(p)
 				p = append(p, make([]byte, s.ring.len())...)
 				m, _ := s.ring.Read(p[n:])
@@ -554,7 +583,7 @@ func (o *Output) Relieve(t Transport) (over bool, err error) {
 	if o.weight() <= high {
 		return false, nil
 	}
-	if err := o.sendLent(t); err != nil {
+	if err := o.sendNow(t); err != nil {
 		return false, err
 	}
 	return o.weight() > high, nil

@@ -386,11 +386,13 @@ func BenchmarkOutput(b *testing.B) {
 // FuzzOutput: any sequence of operations sends what was pushed, in order.
 func FuzzOutput(f *testing.F) {
 	f.Add([]byte{0, 10, 1, 200, 2, 5, 3, 0, 0, 255, 2, 255})
+	f.Add([]byte{4, 10, 4, 200, 5, 9, 0, 9, 2, 1, 4, 255, 5, 200, 3, 9, 4, 1, 2, 5, 4, 255, 0, 3, 4, 2, 2, 255, 5, 255, 4, 9})
 	f.Fuzz(func(t *testing.T, ops []byte) {
 		p := &pipe{}
 		var o buffered.Output
 		var want bytes.Buffer
 		next := byte(0)
+		var kept []*buffered.Shared
 		data := func(n int) []byte {
 			b := make([]byte, n)
 			for i := range b {
@@ -400,9 +402,9 @@ func FuzzOutput(f *testing.F) {
 			want.Write(b)
 			return b
 		}
-		for i := 0; i+1 < len(ops) && i < 400; i += 2 {
+		for i := 0; i+1 < len(ops) && i < 320; i += 2 {
 			n := int(ops[i+1])
-			switch ops[i] % 4 {
+			switch ops[i] % 6 {
 			case 0:
 				require.NoError(t, o.Push(p, data(n)))
 			case 1:
@@ -413,6 +415,17 @@ func FuzzOutput(f *testing.F) {
 				require.NoError(t, o.Flush(p))
 			case 3:
 				require.NoError(t, o.PushProducer(p, buffered.Bytes(data(n), 7)))
+			case 4, 5:
+				if ops[i]%6 == 5 {
+					n *= 100
+				}
+				m := buffered.NewShared(data(n))
+				require.NoError(t, o.PushShared(p, m))
+				if n%2 == 0 { // the others are used for further messages as soon as the output is done with them
+					kept = append(kept, m)
+				} else {
+					m.Release()
+				}
 			}
 			if !bytes.HasPrefix(want.Bytes(), p.sent.Bytes()) {
 				t.Fatal("out of order")
@@ -426,6 +439,10 @@ func FuzzOutput(f *testing.F) {
 		}
 		if !bytes.Equal(want.Bytes(), p.sent.Bytes()) {
 			t.Fatal("not what was pushed")
+		}
+		require.Zero(t, p.lent)
+		for _, m := range kept {
+			require.Equal(t, 1, m.Refs())
 		}
 	})
 }

@@ -3,9 +3,11 @@
 package chat_test
 
 import (
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -42,14 +44,14 @@ func BenchmarkLine(b *testing.B) {
 		for _, batch := range []int{1, 64} {
 			b.Run(x.name+map[int]string{1: "/one", 64: "/64 in a read"}[batch], func(b *testing.B) {
 				line := "0123456789abcdef0123456789abcdef"[:32-len(x.end)] + x.end
-				drive(b, strings.Repeat(line, batch), x.newHandler)
+				drive(b, strings.Repeat(line, batch), x.newHandler, nil)
 			})
 		}
 	}
 }
 
 // drive runs b.N lines through a few connections that are always readable.
-func drive(b *testing.B, lines string, newHandler func(*chat.Conn) chat.Handler) {
+func drive(b *testing.B, lines string, newHandler func(*chat.Conn) chat.Handler, prepare func(*core.Loop)) {
 	l, err := core.NewLoop(core.Options{})
 	require.NoError(b, err)
 	defer l.Close()
@@ -61,10 +63,36 @@ func drive(b *testing.B, lines string, newHandler func(*chat.Conn) chat.Handler)
 		_, err = chat.Attach(l, &endless{s, lines}, newHandler)
 		require.NoError(b, err)
 	}
+	if prepare != nil {
+		prepare(l)
+	}
 	b.ReportAllocs()
 	perStep := conns * strings.Count(lines, "\n")
+	b.ResetTimer()
 	for n := 0; n < b.N; n += perStep {
 		_, err := l.Step(0)
 		require.NoError(b, err)
+	}
+}
+
+// BenchmarkIdleTimeouts is what a line costs when every conversation has an idle timeout, which each line puts off, and 100,000
+// more timeouts are pending on the loop: nothing that could be measured.
+func BenchmarkIdleTimeouts(b *testing.B) {
+	for _, batch := range []int{1, 64} {
+		for _, timeouts := range []int{0, 100_000} {
+			b.Run(fmt.Sprintf("%d in a read/%d timeouts", batch, timeouts), func(b *testing.B) {
+				drive(b, strings.Repeat("0123456789abcdef0123456789abcde\n", batch), func(c *chat.Conn) chat.Handler {
+					if timeouts > 0 {
+						c.SetIdleTimeout(5 * time.Minute)
+						c.SetWriteTimeout(5 * time.Minute)
+					}
+					return echoLines(c)
+				}, func(l *core.Loop) {
+					for i := range timeouts {
+						l.AfterFunc(5*time.Minute+time.Duration(i)*time.Millisecond, func() {})
+					}
+				})
+			})
+		}
 	}
 }

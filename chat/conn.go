@@ -321,6 +321,9 @@ func (c *Conn) Printf(format string, args ...any) error {
 	return err
 }
 
+// PushShared is Push for a message that many conversations get, on any number of loops: it is not copied. Errors as Push's.
+func (c *Conn) PushShared(m *buffered.Shared) error { return c.b.SendShared(m) }
+
 // PushProducer queues a producer behind what was pushed: buffered.Bytes, buffered.Reader, buffered.File (by sendfile
 // where the transport allows), or one's own. Errors as Push; the producer is closed then. [push_with_producer]
 func (c *Conn) PushProducer(p buffered.Producer) error { return c.b.SendProducer(p) }

@@ -46,6 +46,9 @@ func (d *driver) HandleWrite(*core.Dispatcher) error { return d.b.Writable() }
 
 func (d *driver) HandleFlush(*core.Dispatcher) error {
 	c := d.conn()
+	if c.in == nil && c.flags&(needStart|pausedByHigh) == 0 && !c.emptyCount() && c.b.FlushShared() {
+		return nil
+	}
 	if c.flags&needStart != 0 && c.Connected() {
 		c.flags &^= needStart
 		if err := as[starter](c.h).start(c); err != nil {

@@ -10,9 +10,9 @@ import (
 )
 
 // Listen accepts connections on an address, with a handler of newHandler's for each: see core.Listen for networks and
-// addresses, Attach for newHandler.
-func Listen(l *core.Loop, network, address string, newHandler func(*Conn) Handler) (*core.Listener, error) {
-	return core.Listen(l, network, address, Accept(newHandler))
+// addresses, Attach for newHandler. On a Group newHandler is called on the goroutines of all its loops.
+func Listen(r core.Runner, network, address string, newHandler func(*Conn) Handler) (*core.Listener, error) {
+	return core.Listen(r, network, address, Accept(newHandler))
 }
 
 // Accept returns what a core.ListenConfig needs to make conversations of its connections.
@@ -45,12 +45,12 @@ func DialWith(d *core.Dialer, l *core.Loop, network, address string, newHandler 
 
 // ListenTLS is Listen for connections that begin with TLS: see package tlslayer. newHandler is called before the handshake;
 // what it pushes waits for that, and HandleSecure follows.
-func ListenTLS(l *core.Loop, network, address string, cfg *tls.Config, newHandler func(*Conn) Handler) (*core.Listener, error) {
+func ListenTLS(r core.Runner, network, address string, cfg *tls.Config, newHandler func(*Conn) Handler) (*core.Listener, error) {
 	if err := tlslayer.CheckServer(cfg); err != nil {
 		return nil, err
 	}
 	lc := core.ListenConfig{Wrap: tlslayer.WrapServer(cfg)}
-	return lc.Listen(l, network, address, Accept(newHandler))
+	return lc.Listen(r, network, address, Accept(newHandler))
 }
 
 // DialTLS is Dial for connections that begin with TLS. HandleConnect comes before the handshake, HandleSecure after it.

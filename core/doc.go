@@ -5,6 +5,7 @@
 //
 //   - [Loop] is the reactor (initiation dispatcher): a table of channels, a [Poller], timers, posts.
 //   - [Dispatcher] is a channel: a [Socket] (handle), a handler and the interest in events. asyncore.dispatcher.
+//   - [Group] is several loops, for more than one CPU; a [Runner] is one or the other.
 //   - [Listener] accepts connections; [Listen], [Dial], [Attach], [OpenFile] and [ListenPacket] make channels.
 //   - [Poller] is the synchronous event demultiplexer: select, poll, epoll or kqueue, one file each.
 //   - Handlers are small optional interfaces ([ReadHandler], [CloseHandler], …), detected when one is attached.
@@ -12,7 +13,7 @@
 // # The rules
 //
 //  1. One loop, one goroutine. Everything is called on it, except [Loop.Post], [Loop.Stop], [Loop.Shutdown] and what
-//     says otherwise.
+//     says otherwise. A channel stays on its loop; loops of a Group talk by posts, and no handler needs a lock.
 //  2. No handler is ever called from inside a call that a handler makes. Send, Close and Push record; what follows
 //     from them runs when the event is over, before the next one.
 //  3. After Close no event reaches that handler but HandleClose. An event is matched by slot and generation, so a

@@ -132,7 +132,7 @@ func (d *Dispatcher) Fail(method string, err error) {
 		// the connection's own failure, handed back: settle acts on it
 	case d.Closed():
 		l.logFailure(d, method, err)
-		if a, ok := d.h.(*acceptor); ok {
+		if a, ok := d.h.(accepting); ok {
 			a.drop(err)
 		}
 	case d.has.has(hasError) && method != "HandleError":

@@ -15,6 +15,7 @@ func (l *Loop) protect(f func(*Loop)) {
 	for !l.try(f) {
 	}
 	l.busy = false
+	l.wakeOthers()
 }
 
 func (l *Loop) try(f func(*Loop)) (done bool) {

@@ -5,7 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -18,7 +18,8 @@ type ListenConfig struct {
 	// NoReuseAddr leaves SO_REUSEADDR off; without it a TCP listener sets it, as package net does. [set_reuse_addr]
 	NoReuseAddr bool
 
-	// ReusePort sets SO_REUSEPORT, so that several listeners share one address.
+	// ReusePort sets SO_REUSEPORT, so that several programs can listen on one address. The loops of a Group share theirs
+	// without it.
 	ReusePort bool
 
 	// Delay and NoKeepAlive are for the accepted connections, as in Dialer.
@@ -30,9 +31,15 @@ type ListenConfig struct {
 
 	// Limit bounds the accepted connections; see Listener.SetLimit.
 	Limit Limit
+
+	// Share is how the loops of a Group share the connections. On a Loop it means nothing.
+	Share Share
+
+	balance bool // the socket is one of several, over which the kernel spreads connections
+	joins   bool // and not the first of them
 }
 
-// Limit bounds how many connections of a Listener are open at a time.
+// Limit bounds how many connections of a Listener are open at a time; on a Group, those of all its loops together.
 type Limit struct {
 	// Total bounds them all. 0: what the limit of open files leaves room for (15/16 of it, less 32), if the platform
 	// says; negative: no bound. At the bound the listener stops accepting until a connection is closed: clients wait
@@ -54,48 +61,66 @@ const (
 	starvedPeriod  = time.Minute // one log line of EMFILE at most
 )
 
-// Listener accepts connections on a loop. Its methods are for the loop's goroutine, but for Open. It is not a Dispatcher,
+// Listener accepts connections on a loop, or on those of a Group. Its methods are for its loop's goroutine, but for Open, and
+// for that of the program while the loop does not run. It is not a Dispatcher,
 // as in asyncore, but has one.
 type Listener struct {
 	d     Dispatcher
+	loop  *Loop
 	h     AcceptedHandler
 	wrap  func(Socket) (Layered, error)
-	limit Limit
-	addrs map[netip.Prefix]int // open connections by peer, if there is a PerAddr limit
-
-	mu   sync.Mutex // connections may be handed to other loops
-	open int
-	full bool // not accepting because of Total
+	gate  *gate
+	share *share       // what it has in common with those of the other loops; nil: it is the only one
+	conns atomic.Int64 // open connections, on this loop
+	inbox inbox        // connections that another loop accepted for this one
 
 	paused    bool          // not accepting for want of descriptors
 	retry     time.Duration // the length of that pause, 0 after a success
 	starved   time.Time     // when the last log line of it was written
 	offering  Socket        // the connection that HandleAccepted has now
 	onRelease func()
+	onResume  func()
 }
 
 // Listen accepts connections on an address: "host:port" on tcp, tcp4, tcp6 (an empty host: all addresses of the machine;
 // port 0: any free one, see Addr), a path on unix, which is removed when the listener closes. A host name is resolved
-// before Listen returns. [create_socket, bind, listen]
-func Listen(l *Loop, network, address string, h AcceptedHandler) (*Listener, error) {
-	return new(ListenConfig).Listen(l, network, address, h)
+// before Listen returns. On a Group, each loop gets its share of them: see ListenConfig.Share. [create_socket, bind, listen]
+func Listen(r Runner, network, address string, h AcceptedHandler) (*Listener, error) {
+	return new(ListenConfig).Listen(r, network, address, h)
 }
 
 // Listen is the func Listen with these settings.
-func (c *ListenConfig) Listen(l *Loop, network, address string, h AcceptedHandler) (*Listener, error) {
+func (c *ListenConfig) Listen(r Runner, network, address string, h AcceptedHandler) (*Listener, error) {
+	if g := r.group(); g != nil {
+		return c.listenGroup(g, network, address, h)
+	}
+	l := r.Loops()[0]
 	s, err := l.sys.Listen(network, address, c)
 	if err != nil {
 		return nil, err
 	}
-	ln, err := c.ListenSocket(l, s, h)
+	ln, err := c.ListenSocket(r, s, h)
 	if err != nil {
 		_ = s.Close()
 	}
 	return ln, err
 }
 
-// ListenSocket accepts connections on a socket that listens already: one that AdoptListener or Inherited gave.
-func (c *ListenConfig) ListenSocket(l *Loop, s Socket, h AcceptedHandler) (*Listener, error) {
+// ListenSocket accepts connections on a socket that listens already: one that AdoptListener or Inherited gave. On an error
+// it is still the caller's.
+func (c *ListenConfig) ListenSocket(r Runner, s Socket, h AcceptedHandler) (*Listener, error) {
+	if g := r.group(); g != nil {
+		return c.listenShared(g, []Socket{s}, h)
+	}
+	ln, err := c.newListener(r.Loops()[0], s, h, new(gate), nil)
+	if err == nil {
+		ln.SetLimit(c.Limit)
+	}
+	return ln, err
+}
+
+// newListener makes the listener of one loop; s is nil if that gets its connections from others.
+func (c *ListenConfig) newListener(l *Loop, s Socket, h AcceptedHandler, g *gate, sh *share) (*Listener, error) {
 	if l.opts.Strict {
 		if err := CheckHandler("core", h); err != nil {
 			return nil, err
@@ -103,6 +128,15 @@ func (c *ListenConfig) ListenSocket(l *Loop, s Socket, h AcceptedHandler) (*List
 	}
 	if f, ok := h.(*Funcs); ok && f.Accepted == nil {
 		return nil, errors.New("parley: Funcs.Accepted is nil")
+	}
+	ln := &Listener{loop: l, h: h, wrap: c.Wrap, gate: g, share: sh}
+	ln.onRelease = func() { ln.release(netip.Prefix{}) }
+	ln.onResume = ln.resume
+	if sh != nil {
+		ln.inbox.onGiven = ln.takeGiven
+	}
+	if s == nil {
+		return ln, ln.d.prepare(l, ln.acceptor())
 	}
 	if o, ok := s.(listening); ok {
 		if err := o.SetAccepted(c.Delay, c.NoKeepAlive); err != nil {
@@ -112,121 +146,70 @@ func (c *ListenConfig) ListenSocket(l *Loop, s Socket, h AcceptedHandler) (*List
 	if err := l.reserve.open(l.sys); err != nil {
 		return nil, err
 	}
-	ln := &Listener{h: h, wrap: c.Wrap}
-	ln.onRelease = func() { ln.release(netip.Prefix{}) }
-	if err := ln.d.Attach(l, s, (*acceptor)(ln)); err != nil {
+	if err := ln.d.Attach(l, s, ln.acceptor()); err != nil {
 		return nil, err
 	}
-	ln.SetLimit(c.Limit)
 	return ln, nil
 }
 
 // Core returns the listener's channel; it makes a Listener a Channel.
 func (ln *Listener) Core() *Dispatcher { return &ln.d }
 
-// Loop returns the listener's loop.
-func (ln *Listener) Loop() *Loop { return ln.d.loop }
+// Loop returns the listener's loop. On a Group there is a Listener for each loop, and HandleAccepted gets that of its own;
+// the one that Listen returned is the first loop's.
+func (ln *Listener) Loop() *Loop { return ln.loop }
 
 // Addr returns the address that it listens on, with the port that the system chose.
-func (ln *Listener) Addr() net.Addr { return ln.d.LocalAddr() }
-
-// Close stops listening. Connections stay open.
-func (ln *Listener) Close() error { return ln.d.Close() }
-
-// Open returns how many of the accepted connections are open. From any goroutine.
-func (ln *Listener) Open() int {
-	ln.mu.Lock()
-	defer ln.mu.Unlock()
-	return ln.open
+func (ln *Listener) Addr() net.Addr {
+	if ln.share != nil {
+		return ln.share.addr
+	}
+	return ln.d.LocalAddr()
 }
 
-// SetLimit replaces the limits. Connections that are open stay so. PerAddr counts those that are accepted from now on.
+// Close stops listening, on a Group for all of its loops. Connections stay open.
+func (ln *Listener) Close() error {
+	if ln.share != nil {
+		return ln.share.each(ln, func(o *Listener) error { return o.d.Close() })
+	}
+	return ln.d.Close()
+}
+
+// Open returns how many of the accepted connections are open, on a Group those of all loops. From any goroutine.
+func (ln *Listener) Open() int {
+	ln.gate.mu.Lock()
+	defer ln.gate.mu.Unlock()
+	return ln.gate.open
+}
+
+// SetLimit replaces the limits, on a Group those of all loops together. Connections that are open stay so. PerAddr counts
+// those that are accepted from now on.
 func (ln *Listener) SetLimit(limit Limit) {
 	if limit.Total == 0 {
-		if files := ln.d.loop.sys.MaxFiles(); files > 0 {
+		if files := ln.loop.sys.MaxFiles(); files > 0 {
 			limit.Total = max(files-files/16-32, 1)
 		} else {
 			limit.Total = -1
 		}
 	}
-	ln.mu.Lock()
-	ln.limit = limit
-	if limit.PerAddr > 0 && ln.addrs == nil {
-		ln.addrs = make(map[netip.Prefix]int)
+	ln.gate.setLimit(limit)
+	if ln.share == nil {
+		ln.resume()
+		return
 	}
-	ln.mu.Unlock()
-	ln.resume()
+	_ = ln.share.each(ln, func(o *Listener) error {
+		o.resume()
+		return nil
+	})
 }
 
 // resume turns accepting on or off, as the limit has it.
-func (ln *Listener) resume() {
-	ln.mu.Lock()
-	ln.full = ln.isFull()
-	full := ln.full
-	ln.mu.Unlock()
-	ln.d.WantRead(!full && !ln.paused)
-}
-
-func (ln *Listener) isFull() bool {
-	return ln.limit.Total >= 0 && ln.open >= ln.limit.Total && ln.limit.Refusal == ""
-}
-
-// admit counts a connection, or answers that it is over a bound. full: it is the last one for now.
-func (ln *Listener) admit(s Socket) (ok, full bool) {
-	c, countable := s.(closeNotifier)
-	ln.mu.Lock()
-	defer ln.mu.Unlock()
-	if ln.limit.Total >= 0 && ln.open >= ln.limit.Total {
-		return false, false
-	}
-	release := ln.onRelease
-	if ln.limit.PerAddr > 0 {
-		if peer := peerPrefix(s); peer.IsValid() {
-			if ln.addrs[peer] >= ln.limit.PerAddr {
-				return false, false
-			}
-			ln.addrs[peer]++
-			release = func() { ln.release(peer) }
-		}
-	}
-	if countable {
-		c.OnClose(release)
-		ln.open++
-		ln.full = ln.isFull()
-	}
-	return true, ln.full
-}
-
-// peerPrefix is what PerAddr counts by.
-func peerPrefix(s Socket) netip.Prefix {
-	p, ok := s.(peerAddr)
-	if !ok {
-		return netip.Prefix{}
-	}
-	a := p.RemoteAddrPort().Addr().Unmap().WithZone("")
-	bits := a.BitLen()
-	if a.Is6() {
-		bits = 64
-	}
-	prefix, _ := a.Prefix(bits) // the zero Prefix for the zero Addr
-	return prefix
-}
+func (ln *Listener) resume() { ln.d.WantRead(!ln.gate.wait(ln) && !ln.paused) }
 
 // release is called when an accepted connection closes, on whichever goroutine that is.
 func (ln *Listener) release(peer netip.Prefix) {
-	ln.mu.Lock()
-	defer ln.mu.Unlock()
-	ln.open--
-	if peer.IsValid() {
-		if ln.addrs[peer]--; ln.addrs[peer] <= 0 {
-			delete(ln.addrs, peer)
-		}
-	}
-	if ln.full {
-		ln.full = false
-		l := ln.d.loop
-		l.box.put(l, ln.resume, true)
-	}
+	ln.conns.Add(-1)
+	ln.gate.release(peer)
 }
 
 // acceptor is the Listener as the handler of its own Dispatcher.
@@ -238,11 +221,19 @@ func (a *acceptor) UserHandler() any { return a.h }
 func (a *acceptor) HandleRead(d *Dispatcher) error {
 	ln, l := (*Listener)(a), d.loop
 	for n := 0; n < AcceptBudget && d.wants(Read); n++ {
+		place, wait := ln.gate.reserve(ln)
+		if wait {
+			d.WantRead(false)
+			return nil
+		}
 		s, err := d.sock.Accept()
+		if err != nil && place {
+			ln.gate.unreserve()
+		}
 		switch {
 		case err == nil:
 			ln.retry = 0
-			ln.accepted(s)
+			ln.accepted(s, place)
 			l.enter(d, "HandleRead")
 		case err == ErrWouldBlock:
 			return nil
@@ -277,17 +268,25 @@ func isAny(err error, list ...error) bool {
 	return false
 }
 
-// accepted hands a connection on.
-func (ln *Listener) accepted(s Socket) {
-	l := ln.d.loop
-	ok, full := ln.admit(s)
-	if !ok {
+// accepted sends a connection where it belongs.
+func (ln *Listener) accepted(s Socket, place bool) {
+	to := ln
+	if ln.share != nil {
+		to = ln.share.choose(ln)
+	}
+	switch {
+	case !place || !ln.gate.admit(to, s):
 		ln.refuse(s)
-		return
+	case to == ln:
+		ln.take(s)
+	case !to.give(ln.loop, s):
+		_ = s.Close() // it closes just now, as all of them do
 	}
-	if full {
-		ln.d.WantRead(false)
-	}
+}
+
+// take is the end of an accept, on the loop that the connection stays on.
+func (ln *Listener) take(s Socket) {
+	l := ln.loop
 	l.stats.Accepted++
 	ln.offering = s
 	start := l.enter(&ln.d, "HandleAccepted")
@@ -314,13 +313,13 @@ func (ln *Listener) offer(s Socket) error {
 
 // refuse closes a connection that is over a bound.
 func (ln *Listener) refuse(s Socket) {
-	if ln.limit.Refusal != "" {
-		_, _ = s.Send([]byte(ln.limit.Refusal)) // a new connection has room for it, or the peer is gone
+	if refusal := ln.gate.refusal(); refusal != "" {
+		_, _ = s.Send([]byte(refusal)) // a new connection has room for it, or the peer is gone
 		_ = s.CloseWrite()
-		_, _ = s.Recv(ln.d.loop.buf) // so that what it said first does not turn the close into a reset
+		_, _ = s.Recv(ln.loop.buf) // so that what it said first does not turn the close into a reset
 	}
 	_ = s.Close()
-	ln.d.loop.stats.Refused++
+	ln.loop.stats.Refused++
 }
 
 // HandleError is told of an error or a panic of HandleAccepted: that connection closes, the listener goes on.

@@ -110,6 +110,12 @@ type Loop struct {
 	event    Event // what the trace hook is given
 	stats    Stats
 
+	of        *Group // nil: a loop by itself
+	index     int    // in it
+	resting   bool   // nothing is left here, but perhaps elsewhere in the Group
+	wakes     []*Loop
+	published published
+
 	running   atomic.Bool
 	stop      atomic.Bool
 	cancelled *atomic.Bool // of this Run's context; nil outside Run
@@ -176,17 +182,22 @@ func (l *Loop) Run(ctx context.Context) error {
 			l.end(true)
 			return nil
 		case cancelled.Load():
-			l.CloseAll(context.Cause(ctx))
-			l.takePosts()
-			l.protect((*Loop).runPosts)
-			l.CloseAll(context.Cause(ctx)) // what a post opened
+			l.cancel(context.Cause(ctx))
 			l.end(true)
 			return context.Cause(ctx)
-		case l.done() && l.end(false):
+		case l.done() && l.mayEnd():
 			return nil
 		}
 		l.pass(-1)
 	}
+}
+
+// cancel closes every channel, and those that posts open.
+func (l *Loop) cancel(cause error) {
+	l.CloseAll(cause)
+	l.takePosts()
+	l.protect((*Loop).runPosts)
+	l.CloseAll(cause)
 }
 
 // Step makes one pass: it waits for at most timeout (negative: without end; 0: not at all), but not beyond the next
@@ -203,10 +214,13 @@ func (l *Loop) Step(timeout time.Duration) (more bool, err error) {
 		l.slow.passEnded(l, l.clock())
 	}
 	more = !l.done()
-	if !more && l.ending {
+	if !more && l.ending && l.of == nil {
 		l.end(false)
 	}
 	err, l.exit = l.exit, nil
+	if l.of != nil {
+		l.of.stepped(l, err)
+	}
 	return more, err
 }
 
@@ -235,6 +249,14 @@ func (l *Loop) done() bool {
 		return false
 	}
 	return l.box.len() == 0
+}
+
+// mayEnd is end for a loop that has nothing left. One of a Group ends when no other has either.
+func (l *Loop) mayEnd() bool {
+	if l.of == nil || !l.of.running.Load() {
+		return l.end(false)
+	}
+	return l.of.rest(l) && l.end(true)
 }
 
 // end marks the loop as ended, so that Post answers false from now on. Without force it refuses while posts wait.
@@ -269,7 +291,7 @@ func (l *Loop) beginShutdown(grace time.Duration) {
 	l.ending = true
 	l.deadline = l.AfterFunc(grace, func() { l.CloseAll(ErrShutdown) })
 	for d := range l.All() {
-		if _, ok := d.h.(*acceptor); ok {
+		if _, ok := d.h.(accepting); ok {
 			d.shut(ErrShutdown)
 		} else {
 			l.leaving = append(l.leaving, d)
@@ -354,10 +376,14 @@ func (l *Loop) pass(timeout time.Duration) {
 	}
 	l.askAt = 0
 	l.protect((*Loop).ask)
-	if l.exit != nil || l.done() {
+	if l.exit != nil || l.done() && !l.resting {
 		return
 	}
-	if err := l.wait(timeout); err != nil {
+	err := l.wait(timeout)
+	if l.resting {
+		l.of.awake(l)
+	}
+	if err != nil {
 		l.broken(fmt.Errorf("parley: %s: %w", l.poller.Name(), err))
 		return
 	}
@@ -369,6 +395,9 @@ func (l *Loop) pass(timeout time.Duration) {
 	l.stale = l.calls > 0 && len(l.asked) > 0
 	clear(l.rerun)
 	l.pool.yield()
+	if l.of != nil && l.now-l.published.at >= statsPeriod {
+		l.publish()
+	}
 }
 
 // broken ends the loop for good.
@@ -399,6 +428,9 @@ func (l *Loop) wait(timeout time.Duration) error {
 	for timeout != 0 && len(l.ready) == 0 && (err == nil || err == syscall.EINTR) {
 		start := l.clock()
 		l.slow.passEnded(l, start)
+		if l.of != nil {
+			l.publish()
+		}
 		l.ready, err = l.poller.Wait(timeout, l.ready)
 		l.now = l.clock()
 		if err != syscall.EINTR {

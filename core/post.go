@@ -7,10 +7,11 @@ import (
 
 // postbox is what other goroutines may touch: funcs for the loop's goroutine.
 type postbox struct {
-	waiting atomic.Bool // the queue is not empty, and the poller was woken
+	waiting atomic.Bool // the queue is not empty
 	mu      sync.Mutex
 	queue   []func()
-	free    int // completions of work in the queue, which MaxPosts does not count
+	free    int  // completions of work in the queue, which MaxPosts does not count
+	woken   bool // the poller was woken for it
 	ended   bool
 	closed  bool
 }
@@ -20,23 +21,75 @@ type postbox struct {
 // of f is logged.
 func (l *Loop) Post(f func()) bool { return l.box.put(l, f, false) }
 
+// PostTo is to.Post(f) for a func on l's goroutine, a handler say, that posts often: what it posts to one loop wakes that once,
+// when the pass of l is over.
+func (l *Loop) PostTo(to *Loop, f func()) bool { return l.postTo(to, f, false) }
+
+func (l *Loop) postTo(to *Loop, f func(), completion bool) bool {
+	ok, wake := to.box.add(to, f, completion, l.busy)
+	switch {
+	case !wake:
+	case l.busy:
+		l.wakeLater(to)
+	default:
+		_ = to.poller.Wake()
+	}
+	return ok
+}
+
+func (l *Loop) wakeLater(to *Loop) {
+	for _, o := range l.wakes {
+		if o == to {
+			return
+		}
+	}
+	l.wakes = append(l.wakes, to)
+}
+
+// wakeOthers is called at the end of a pass.
+func (l *Loop) wakeOthers() {
+	for i, o := range l.wakes {
+		if o.box.unwoken() {
+			_ = o.poller.Wake()
+		}
+		l.wakes[i] = nil
+	}
+	l.wakes = l.wakes[:0]
+}
+
 // put: a completion is taken also while the loop does not run; it waits for the next Run.
 func (b *postbox) put(l *Loop, f func(), completion bool) bool {
+	ok, wake := b.add(l, f, completion, false)
+	if wake {
+		_ = l.poller.Wake()
+	}
+	return ok
+}
+
+// add is put without the wake-up, and tells whether that is due. With later the caller asks unwoken when it comes to it.
+func (b *postbox) add(l *Loop, f func(), completion, later bool) (ok, wake bool) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.closed || !completion && (b.ended || len(b.queue)-b.free >= l.opts.MaxPosts) {
-		b.mu.Unlock()
-		return false
+		return false, false
 	}
 	b.queue = append(b.queue, f)
 	if completion {
 		b.free++
 	}
-	wake := !b.waiting.Swap(true)
-	b.mu.Unlock()
-	if wake {
-		_ = l.poller.Wake()
-	}
-	return true
+	b.waiting.Store(true)
+	wake = !b.woken
+	b.woken = !later || b.woken
+	return true, wake
+}
+
+// unwoken tells whether somebody has still to wake the loop for what waits, and counts on the caller for it.
+func (b *postbox) unwoken() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	due := len(b.queue) > 0 && !b.woken
+	b.woken = due || b.woken
+	return due
 }
 
 // take moves what waits into the given slice.
@@ -50,6 +103,7 @@ func (b *postbox) take(into []func()) []func() {
 	clear(b.queue)
 	b.queue, b.free = b.queue[:0], 0
 	b.waiting.Store(false)
+	b.woken = false
 	return into
 }
 

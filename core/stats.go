@@ -17,6 +17,21 @@ type Stats struct {
 	Work     int // Go and name resolution: out now
 }
 
+func (s *Stats) add(o Stats) {
+	s.Passes += o.Passes
+	s.Events += o.Events
+	s.Opened += o.Opened
+	s.Accepted += o.Accepted
+	s.Refused += o.Refused
+	s.BytesIn += o.BytesIn
+	s.BytesOut += o.BytesOut
+	s.Panics += o.Panics
+	s.Channels += o.Channels
+	s.Timers += o.Timers
+	s.Posts += o.Posts
+	s.Work += o.Work
+}
+
 // Stats returns the counters, on the loop's goroutine.
 func (l *Loop) Stats() Stats {
 	s := l.stats

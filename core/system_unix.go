@@ -30,6 +30,9 @@ func (osSystem) Listen(network, address string, c *ListenConfig) (Socket, error)
 					return os.NewSyscallError("setsockopt SO_REUSEADDR", err)
 				}
 			}
+			if c.balance {
+				return balance(fd, c.joins)
+			}
 			if c.ReusePort {
 				return os.NewSyscallError("setsockopt SO_REUSEPORT", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
 			}
@@ -46,7 +49,10 @@ func (osSystem) Listen(network, address string, c *ListenConfig) (Socket, error)
 		_ = ln.Close()
 		return nil, err
 	}
-	if c.Backlog > 0 {
+	if c.balance && !c.joins {
+		err = balanced(s.FD())
+	}
+	if err == nil && c.Backlog > 0 {
 		err = os.NewSyscallError("listen", unix.Listen(s.FD(), c.Backlog))
 	}
 	if err != nil {

@@ -36,6 +36,7 @@ type Event struct {
 	Kind TraceKind
 	Time time.Time // on the loop's clock
 	Pass uint64    // number of the pass
+	Loop int       // number of the loop in its Group
 	Chan *Dispatcher
 	Name string
 	N    int
@@ -51,6 +52,7 @@ func (l *Loop) trace(e Event) {
 	l.event = e
 	l.event.Time = l.epoch.Add(time.Duration(l.clock()))
 	l.event.Pass = l.stats.Passes
+	l.event.Loop = l.index
 	l.opts.Trace(&l.event)
 }
 

@@ -209,6 +209,16 @@ func (s *system) NewPoller(string) (core.Poller, error) {
 	return p, nil
 }
 
+// Until steps the loops of a Group that runs.
+func (s *system) Until(cond func() bool) error {
+	for !cond() {
+		if !s.w.turn(nil, time.Time{}) && !cond() {
+			return ErrDeadlock
+		}
+	}
+	return nil
+}
+
 func (s *system) Now() time.Time { return s.w.now }
 
 // Go runs the work on the loop's own goroutine, at a time that the seed picks.

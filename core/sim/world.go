@@ -118,6 +118,16 @@ func New(c Config) *World {
 // Loop returns a loop that lives in this world. Options.System and Strict are set; a Trace hook of the caller's is called
 // besides the world's own, see Ladder.
 func (w *World) Loop(o core.Options) *core.Loop {
+	l, err := core.NewLoop(w.options(o))
+	if err != nil {
+		w.fatalf("%v", err)
+	}
+	w.loops[len(w.loops)-1].loop = l
+	return l
+}
+
+// options are what a loop of this world needs.
+func (w *World) options(o core.Options) core.Options {
 	o.System = &system{w}
 	o.Strict = true
 	record := w.recorder.Record
@@ -128,12 +138,21 @@ func (w *World) Loop(o core.Options) *core.Loop {
 	default:
 		o.Trace = record
 	}
-	l, err := core.NewLoop(o)
+	return o
+}
+
+// Group is Loop for a core.Group of n loops. They are stepped in an order that the seed picks, also by Group.Run.
+func (w *World) Group(n int, o core.Options) *core.Group {
+	first := len(w.loops)
+	o = w.options(o)
+	g, err := core.NewGroup(n, o)
 	if err != nil {
 		w.fatalf("%v", err)
 	}
-	w.loops[len(w.loops)-1].loop = l
-	return l
+	for i, l := range g.Loops() {
+		w.loops[first+i].loop = l
+	}
+	return g
 }
 
 // Now is the virtual time.

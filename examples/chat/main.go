@@ -18,7 +18,7 @@ func main() {
 A chat room. People come by nc, by telnet or by examples/chatclient, choose a nickname and talk.`)
 	var c room.Config
 	listen := fs.String("listen", "127.0.0.1:6667", "`address` to listen on; port 0 takes a free one")
-	backend := fs.String("backend", "auto", "auto, select, poll, epoll or kqueue")
+	loops := cli.LoopFlags(fs)
 	fs.StringVar(&c.Name, "name", "Parley chat", "what the server calls itself")
 	fs.StringVar(&c.Motd, "motd", "", "`text` that newcomers see; may have several lines")
 	fs.StringVar(&c.Lobby, "lobby", "lobby", "`room` that everybody enters first")
@@ -40,7 +40,7 @@ A chat room. People come by nc, by telnet or by examples/chatclient, choose a ni
 		cli.Usage(err)
 	}
 
-	loop, err := cli.NewLoop(*backend)
+	loop, err := loops.New()
 	if err != nil {
 		cli.Exit(err)
 	}

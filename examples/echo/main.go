@@ -24,7 +24,7 @@ func main() {
 
 Echoes each line that ends in "\n", a "\r" before it included. SIGINT and SIGTERM end it.`)
 	listen := fs.String("listen", "127.0.0.1:7000", "`address` to listen on; port 0 takes a free one")
-	backend := fs.String("backend", "auto", "auto, select, poll, epoll or kqueue")
+	loops := cli.LoopFlags(fs)
 	raw := fs.Bool("raw", false, "echo bytes as they come, as RFC 862 has it, without waiting for lines")
 	maxLine := fs.Int("max-line", 2<<20, "longest line in `bytes`; a longer one ends the connection")
 	maxConns := fs.Int("max-conns", 0, "most connections at a time; 0: what the limit of open files leaves room for")
@@ -37,7 +37,7 @@ Echoes each line that ends in "\n", a "\r" before it included. SIGINT and SIGTER
 		cli.Usage(fmt.Errorf("-max-conns %d: at least 0", *maxConns))
 	}
 
-	loop, err := cli.NewLoop(*backend)
+	loop, err := loops.New()
 	if err != nil {
 		cli.Exit(err)
 	}

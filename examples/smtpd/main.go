@@ -21,7 +21,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/parley-go/parley/core"
 	"github.com/parley-go/parley/examples/internal/cli"
 	"github.com/parley-go/parley/protocols/mailbox"
 	"github.com/parley-go/parley/protocols/smtp"
@@ -30,7 +29,7 @@ import (
 // options are the flags.
 type options struct {
 	listen, smtps, hostname string
-	backend                 string
+	runner                  *cli.Loops
 	maildir, mbox, relay    string
 	queue                   string
 	discard, print, lmtp    bool
@@ -39,7 +38,7 @@ type options struct {
 	userFile                string
 	maxSize                 int64
 	idle                    time.Duration
-	conns, perAddr, loops   int
+	conns, perAddr          int
 	tls                     *cli.TLS
 }
 
@@ -57,7 +56,7 @@ Takes mail in. Where it goes is said by one of -maildir, -mbox, -print (the defa
 taken by -accept-domain, -auth and -auth-file. SIGINT and SIGTERM end it: a message that is on its way may still come.`)
 	fs.StringVar(&o.listen, "listen", "127.0.0.1:2525", "`address` to listen on; port 0 takes a free one; one with a \"/\" is a unix socket's")
 	fs.StringVar(&o.smtps, "smtps", "", "another `address`, for connections that begin with TLS (usually port 465)")
-	fs.StringVar(&o.backend, "backend", "auto", "auto, select, poll, epoll or kqueue")
+	o.runner = cli.LoopFlags(fs)
 	fs.StringVar(&o.hostname, "hostname", "", "what the server calls itself; the machine's name if empty")
 	fs.BoolVar(&o.lmtp, "lmtp", false, "speak LMTP (RFC 2033) instead of SMTP")
 	fs.StringVar(&o.maildir, "maildir", "", "`directory` of a Maildir, made if there is none: a message is on the disk before it is accepted")
@@ -72,9 +71,8 @@ taken by -accept-domain, -auth and -auth-file. SIGINT and SIGTERM end it: a mess
 	fs.BoolVar(&o.insecureAuth, "allow-insecure-auth", false, "take passwords without TLS, too")
 	fs.Int64Var(&o.maxSize, "max-size", 25<<20, "largest message in `bytes`")
 	fs.DurationVar(&o.idle, "idle-timeout", 5*time.Minute, "how long a client may say nothing; RFC 5321 asks for 5 minutes")
-	fs.IntVar(&o.conns, "max-conns", 1000, "most connections at a time, of each loop")
-	fs.IntVar(&o.perAddr, "max-conns-per-addr", 50, "most connections of one client, of each loop; 0: any number")
-	fs.IntVar(&o.loops, "loops", 1, "how many loops share the connections, by SO_REUSEPORT: more than one use more than one CPU")
+	fs.IntVar(&o.conns, "max-conns", 1000, "most connections at a time")
+	fs.IntVar(&o.perAddr, "max-conns-per-addr", 50, "most connections of one client; 0: any number")
 	o.tls = cli.TLSFlags(fs)
 	cli.Parse(fs, 0)
 	if err := o.check(fs); err != nil {
@@ -105,10 +103,6 @@ func (o *options) check(fs *flag.FlagSet) error {
 		return fmt.Errorf("-idle-timeout %s: more than 0", o.idle)
 	case o.conns < 1, o.perAddr < 0:
 		return errors.New("-max-conns: at least 1; -max-conns-per-addr: at least 0")
-	case o.loops < 1 || o.loops > 256:
-		return fmt.Errorf("-loops %d: from 1 to 256", o.loops)
-	case o.loops > 1 && network(o.listen) == "unix":
-		return errors.New("-loops: a unix socket has one listener")
 	}
 	return nil
 }
@@ -134,7 +128,7 @@ func (o *options) destination() (smtp.Backend, error) {
 // server is the server that the flags describe.
 func (o *options) server() (*smtp.Server, error) {
 	srv := &smtp.Server{
-		Hostname: o.hostname, LMTP: o.lmtp, Domains: o.domains, ReusePort: o.loops > 1,
+		Hostname: o.hostname, LMTP: o.lmtp, Domains: o.domains,
 		Limits: smtp.Limits{MessageSize: o.maxSize, IdleTimeout: o.idle, Conns: o.conns, ConnsPerAddr: o.perAddr},
 	}
 	if o.perAddr == 0 {
@@ -167,38 +161,28 @@ func main() {
 	if err != nil {
 		cli.Exit(err)
 	}
-	var loops []*core.Loop
-	for i := range o.loops {
-		loop, err := cli.NewLoop(o.backend)
-		if err != nil {
+	loop, err := o.runner.New()
+	if err != nil {
+		cli.Exit(err)
+	}
+	if relay, ok := srv.Backend.(*smtp.Relay); ok {
+		if err := relay.Start(loop.Loops()[0]); err != nil {
 			cli.Exit(err)
-		}
-		loops = append(loops, loop)
-		if relay, ok := srv.Backend.(*smtp.Relay); ok && i == 0 {
-			if err := relay.Start(loop); err != nil {
-				cli.Exit(err)
-			}
-		}
-		ln, err := srv.Listen(loop, network(o.listen), o.listen)
-		if err != nil {
-			cli.Exit(err)
-		}
-		var smtps *core.Listener
-		if o.smtps != "" {
-			if smtps, err = srv.ListenTLS(loop, network(o.smtps), o.smtps); err != nil {
-				cli.Exit(err)
-			}
-		}
-		if i > 0 {
-			continue
-		}
-		cli.Listening(ln.Addr())
-		if o.listen = ln.Addr().String(); smtps != nil {
-			o.smtps = smtps.Addr().String()
-			fmt.Fprintf(os.Stderr, "listening on %s, with TLS from the beginning\n", o.smtps)
 		}
 	}
-	err = cli.Serve(loops...)
+	ln, err := srv.Listen(loop, network(o.listen), o.listen)
+	if err != nil {
+		cli.Exit(err)
+	}
+	cli.Listening(ln.Addr())
+	if o.smtps != "" {
+		smtps, err := srv.ListenTLS(loop, network(o.smtps), o.smtps)
+		if err != nil {
+			cli.Exit(err)
+		}
+		fmt.Fprintf(os.Stderr, "listening on %s, with TLS from the beginning\n", smtps.Addr())
+	}
+	err = cli.Serve(loop)
 	c := srv.Counters()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if relay, ok := srv.Backend.(*smtp.Relay); ok {

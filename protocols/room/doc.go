@@ -1,4 +1,5 @@
-// Package room is a chat room for people with telnet, nc or any program that sends lines, on one loop and without a lock.
+// Package room is a chat room for people with telnet, nc or any program that sends lines, on one loop or on several, and
+// without a lock.
 //
 //	house := room.New(loop, room.Config{Name: "Parley chat"})
 //	listener, err := house.Listen("tcp", "localhost:6667")
@@ -26,7 +27,8 @@
 //
 // # Nobody waits for anybody
 //
-// A message is rendered once, and the same bytes are queued to each member. A member that does not read only fills its own
+// A message is rendered once, and the same bytes are queued to each member, by reference (buffered.Shared); a loop of a Group
+// gets it once for all of its members. A member that does not read only fills its own
 // queue: above Config.SkipAbove messages to it are skipped, and it is told how many as soon as it catches up; when it is
 // Config.DropAbove behind, or has taken nothing for Config.StallTimeout, it is dropped, and the others and the log are told
 // why. Every other limit is a field of [Config], too.

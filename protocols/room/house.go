@@ -30,11 +30,14 @@ var (
 	ErrLeft = errors.New("you have left")
 )
 
-// House is a set of rooms and the members in them. It lives on one loop: all methods are for that loop's goroutine, those
-// of its rooms and members too.
+// House is a set of rooms and the members in them. It lives on one loop, the first one of a Group: all methods but NewSession
+// are for that loop's goroutine, those of its rooms and members too. Members may be on any loop of the Group: see Outlet.
 type House struct {
 	c       Config
+	runner  core.Runner
 	loop    *core.Loop
+	out     map[*core.Loop]*wire // to other loops
+	in      map[*core.Loop]*wire // from them, each for its own goroutine
 	marks   *buffered.Marks
 	rooms   map[string]*Room   // by lower-case name
 	members map[string]*Member // by the skeleton of the nickname
@@ -47,6 +50,9 @@ type Outlet interface {
 	// Hear is called for each message that the member should see, in order. It answers whether the member will see it. It
 	// is called from within a call of another member: it must not call the house, and not wait; what does not fit a
 	// queue is to be skipped.
+	//
+	// An Outlet that has a method Loop() *core.Loop, and answers with another loop than the house's, hears on that loop's
+	// goroutine. A message goes to each loop once, however many members hear it there.
 	Hear(m *Message) bool
 }
 
@@ -54,7 +60,15 @@ type Outlet interface {
 type Room struct {
 	name    string
 	members []*Member // in the order of coming
+	groups  []group   // the same, by loop
 	history []*Message
+}
+
+// group are those members of a room whose outlets are on one loop. That loop reads members beside the house's: what a slice
+// holds that was handed over never changes.
+type group struct {
+	loop    *core.Loop
+	members []*Member
 }
 
 // Member is somebody in a House, in one room at a time.
@@ -63,18 +77,23 @@ type Member struct {
 	nick  string
 	room  *Room // nil: left
 	out   Outlet
+	loop  *core.Loop // where out hears
 }
 
-// New returns a house with an empty lobby, on a loop.
-func New(l *core.Loop, c Config) *House {
+// New returns a house with an empty lobby, on a loop or on a Group.
+func New(r core.Runner, c Config) *House {
 	c.setDefaults()
-	h := &House{c: c, loop: l, marks: c.marks(), rooms: make(map[string]*Room), members: make(map[string]*Member)}
+	h := &House{c: c, runner: r, loop: r.Loops()[0], marks: c.marks(), rooms: make(map[string]*Room), members: make(map[string]*Member)}
+	h.out, h.in = make(map[*core.Loop]*wire), make(map[*core.Loop]*wire)
+	for _, l := range r.Loops() {
+		h.out[l], h.in[l] = &wire{from: h.loop, to: l}, &wire{from: l, to: h.loop}
+	}
 	h.lobby = &Room{name: c.Lobby}
 	h.rooms[strings.ToLower(c.Lobby)] = h.lobby
 	return h
 }
 
-// Listen accepts people who send lines, within Config.MaxConns and Config.MaxPerAddr: see core.Listen for networks and
+// Listen accepts people who send lines, on all loops, within Config.MaxConns and Config.MaxPerAddr: see core.Listen for networks and
 // addresses.
 func (h *House) Listen(network, address string) (*core.Listener, error) {
 	lc := core.ListenConfig{Limit: core.Limit{
@@ -82,7 +101,7 @@ func (h *House) Listen(network, address string) (*core.Listener, error) {
 		PerAddr: h.c.MaxPerAddr,
 		Refusal: "-- There are too many connections at the moment. Please try again later.\r\n",
 	}}
-	return lc.Listen(h.loop, network, address, chat.Accept(h.NewSession))
+	return lc.Listen(h.runner, network, address, chat.Accept(h.NewSession))
 }
 
 // Config returns the configuration, with its defaults filled in.
@@ -107,7 +126,10 @@ func (h *House) Enter(nick string, out Outlet) (*Member, error) {
 	if h.closing {
 		return nil, core.ErrShutdown
 	}
-	m := &Member{house: h, nick: nick, out: out}
+	m := &Member{house: h, nick: nick, out: out, loop: h.loop}
+	if o, ok := out.(interface{ Loop() *core.Loop }); ok {
+		m.loop = o.Loop()
+	}
 	if err := h.free(nick, m); err != nil {
 		return nil, err
 	}
@@ -166,36 +188,88 @@ func (h *House) say(r *Room, m *Message, except *Member) {
 		}
 		r.history = append(r.history, m)
 	}
-	r.tell(m, except)
+	h.tell(r, m, except)
 }
 
 // news tells a room what happened in it.
 func (h *House) news(r *Room, kind Kind, from, text string, except *Member) {
-	r.tell(&Message{Time: h.loop.Now(), Kind: kind, Room: r.name, From: from, Text: text}, except)
+	h.tell(r, &Message{Time: h.loop.Now(), Kind: kind, Room: r.name, From: from, Text: text}, except)
 }
 
-// tell hands a message to the members of a room.
-func (r *Room) tell(m *Message, except *Member) {
-	for _, member := range r.members {
-		if member != except {
-			member.out.Hear(m)
+// tell hands a message to the members of a room, once for each loop.
+func (h *House) tell(r *Room, m *Message, except *Member) {
+	m.Shared()
+	for _, g := range r.groups {
+		members := g.members
+		if len(members) == 0 || len(members) == 1 && members[0] == except {
+			continue
+		}
+		h.to(g.loop).offer(func() { // a loop that is so far behind misses it
+			for _, member := range members {
+				if member != except {
+					member.out.Hear(m)
+				}
+			}
+		})
+	}
+}
+
+// to is the wire to a loop.
+func (h *House) to(l *core.Loop) *wire {
+	w := h.out[l]
+	if w == nil {
+		w = &wire{from: h.loop, to: l}
+		h.out[l] = w
+	}
+	return w
+}
+
+// from is the wire from a loop, for that loop's goroutine.
+func (h *House) from(l *core.Loop) *wire {
+	if w := h.in[l]; w != nil {
+		return w
+	}
+	return &wire{from: l, to: h.loop}
+}
+
+// add puts a member into the lists.
+func (r *Room) add(m *Member) {
+	r.members = append(r.members, m)
+	i := slices.IndexFunc(r.groups, func(g group) bool { return g.loop == m.loop })
+	if i < 0 {
+		i = len(r.groups)
+		r.groups = append(r.groups, group{loop: m.loop})
+	}
+	r.groups[i].members = append(r.groups[i].members, m) // behind what others read
+}
+
+// remove takes it out of them.
+func (r *Room) remove(m *Member) {
+	i := slices.Index(r.members, m)
+	r.members = slices.Delete(r.members, i, i+1)
+	i = slices.IndexFunc(r.groups, func(g group) bool { return g.loop == m.loop })
+	g := &r.groups[i]
+	without := make([]*Member, 0, len(g.members))
+	for _, o := range g.members {
+		if o != m {
+			without = append(without, o)
 		}
 	}
+	g.members = without
 }
 
 // admit puts a member into a room.
 func (h *House) admit(m *Member, r *Room) {
 	h.news(r, Joined, m.nick, "", nil)
 	m.room = r
-	r.members = append(r.members, m)
+	r.add(m)
 }
 
 // depart takes a member out of its room, and the room out of the house if it is empty then.
 func (h *House) depart(m *Member, why string) {
 	r := m.room
 	m.room = nil
-	i := slices.Index(r.members, m)
-	r.members = slices.Delete(r.members, i, i+1)
+	r.remove(m)
 	if len(r.members) == 0 && r != h.lobby {
 		delete(h.rooms, strings.ToLower(r.name))
 	}
@@ -246,7 +320,7 @@ func (m *Member) Act(text string) error {
 }
 
 // Tell says a line to one other member, in whatever room that is. It returns the nickname as that member writes it. Errors:
-// ErrNobody, ErrMissed, those of Say.
+// ErrNobody, ErrMissed (of a member on another loop that is not known, if only its own connection is slow), those of Say.
 func (m *Member) Tell(nick, text string) (to string, err error) {
 	if m.room == nil {
 		return "", ErrLeft
@@ -256,7 +330,14 @@ func (m *Member) Tell(nick, text string) (to string, err error) {
 		return "", ErrNobody
 	}
 	heard := true
-	err = m.house.speak(&Message{Kind: Told, From: m.nick}, text, func(msg *Message) { heard = other.out.Hear(msg) })
+	err = m.house.speak(&Message{Kind: Told, From: m.nick}, text, func(msg *Message) {
+		msg.Shared()
+		if other.loop == m.house.loop {
+			heard = other.out.Hear(msg)
+			return
+		}
+		heard = m.house.to(other.loop).offer(func() { other.out.Hear(msg) })
+	})
 	if !heard {
 		err = ErrMissed
 	}

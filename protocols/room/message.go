@@ -3,6 +3,8 @@ package room
 import (
 	"fmt"
 	"time"
+
+	"github.com/parley-go/parley/buffered"
 )
 
 // Kind is what a Message tells.
@@ -19,7 +21,7 @@ const (
 )
 
 // Message is something that was said, or that happened, in a room. All who hear it share one: it must not be changed, and
-// may be kept.
+// may be kept. A House has rendered it before anybody hears it.
 type Message struct {
 	Time time.Time // on the loop's clock
 	Kind Kind
@@ -28,14 +30,17 @@ type Message struct {
 	Via  string // the protocol by which somebody spoke who is no member: see House.Post
 	Text string // clean: see Clean
 
-	line []byte
+	line *buffered.Shared
 }
 
 // Line returns the message as a line for a terminal, with CR LF. It is rendered once: everybody gets the same bytes, which
 // must not be changed.
-func (m *Message) Line() []byte {
+func (m *Message) Line() []byte { return m.Shared().Bytes() }
+
+// Shared is Line for chat.Conn.PushShared: all who hear the message have the same bytes. Whoever keeps it calls Retain.
+func (m *Message) Shared() *buffered.Shared {
 	if m.line == nil {
-		m.line = m.render()
+		m.line = buffered.NewShared(m.render())
 	}
 	return m.line
 }

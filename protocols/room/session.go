@@ -2,7 +2,6 @@ package room
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -22,12 +21,18 @@ var (
 	errTooSlow  = errors.New("too slow to take what is said")
 )
 
-// session is somebody who sends lines: the conversation, and the Outlet of its member.
+// session is somebody who sends lines: the conversation, and the Outlet of its member. What it asks of the house, which may
+// be on another loop, is done by its seat.
 type session struct {
 	chat.Buffer
-	house  *House
-	c      *chat.Conn
-	member *Member // nil until a nickname is chosen, and again when it has left
+	house *House
+	c     *chat.Conn
+	loop  *core.Loop // the conversation's
+	wire  *wire      // to the house
+	seat  *seat      // there
+	peer  string     // the address of the other side, for the log
+	nick  bool       // one is chosen
+	done  bool       // what comes now is not heard any more
 
 	flood   bucket
 	refused int // lines that were too many, since the last one that was not
@@ -42,10 +47,14 @@ type session struct {
 	missing int // their bytes
 }
 
-// NewSession is a newHandler, for chat.Listen and its kind: it greets, asks for a nickname and enters the member.
+// NewSession is a newHandler, for chat.Listen and its kind: it greets, asks for a nickname and enters the member. The
+// conversation may be on any loop of the Group.
 func (h *House) NewSession(c *chat.Conn) chat.Handler {
-	now := h.loop.Now()
-	s := &session{house: h, c: c, heard: now, flood: newBucket(h.c.FloodBurst, h.c.FloodRate, now)}
+	l := c.Loop()
+	now := l.Now()
+	s := &session{house: h, c: c, loop: l, wire: h.from(l), peer: peer(c), heard: now,
+		flood: newBucket(h.c.FloodBurst, h.c.FloodRate, now)}
+	s.seat = &seat{s: s, house: h}
 	s.SetBufferLimit(h.c.MaxLine)
 	if _, err := c.Upgrade(telnet.Wrap, true); err != nil {
 		_ = c.CloseWith(err)
@@ -71,26 +80,29 @@ func (s *session) tell(format string, args ...any) {
 	_ = s.c.Printf("-- "+format+"\r\n", args...)
 }
 
+// Loop is where the member hears: see Outlet.
+func (s *session) Loop() *core.Loop { return s.loop }
+
+// entered is called when a nickname is chosen.
+func (s *session) entered() {
+	s.nick = true
+	s.rearm()
+}
+
 // FoundTerminator: a line has come.
 func (s *session) FoundTerminator(c *chat.Conn) error {
 	line := strings.TrimRight(edited(string(s.Take())), " ")
-	s.heard = s.house.loop.Now()
+	s.heard = s.loop.Now()
 	s.warned = false
 	command, args := parse(line)
 	switch wasTooLong := s.tooLong; {
+	case s.done:
 	case command == "quit" && !wasTooLong:
 		s.quit(args)
 	case !s.inTime():
 	case wasTooLong:
-	case s.member == nil:
-		s.introduce(line, command)
-	case command != "":
-		s.run(command, args)
-	default:
-		if strings.HasPrefix(line, "//") {
-			line = line[1:]
-		}
-		s.report(s.member.Say(line))
+	case !s.wire.offer(func() { s.seat.line(line, command, args) }):
+		s.tell("There is too much to do at the moment; that line was not said.")
 	}
 	s.tooLong = false
 	return nil
@@ -148,71 +160,12 @@ func (s *session) tellRefused() {
 	}
 }
 
-// introduce takes the line as a nickname.
-func (s *session) introduce(line, command string) {
-	h := s.house
-	nick := strings.TrimSpace(line)
-	switch {
-	case nick == "":
-		s.tell("Please type a nickname.")
-		return
-	case command != "":
-		s.tell("Please choose a nickname first; or /quit.")
-		return
-	}
-	m, err := h.Enter(nick, s)
-	if err != nil {
-		s.report(err)
-		s.tell("Please try another nickname.")
-		return
-	}
-	s.member = m
-	h.loop.Logger().Info("joined", "nick", nick, "peer", peer(s.c))
-	s.rearm()
-	s.tell("Hello, %s. %s", nick, s.place())
-	s.tell("What you type goes to everybody in the room. /help lists the commands, /quit leaves.")
-	s.showHistory()
-}
-
-// place says where the member is, and with whom.
-func (s *session) place() string {
-	r := s.member.room
-	var others []string
-	for _, m := range r.members {
-		if m != s.member {
-			others = append(others, m.nick)
-		}
-	}
-	const most = 5
-	switch n := len(others); {
-	case n == 0:
-		return fmt.Sprintf("You are in %s; nobody else is here yet.", r.name)
-	case n == 1:
-		return fmt.Sprintf("You are in %s, with %s.", r.name, others[0])
-	case n > most:
-		return fmt.Sprintf("You are in %s, with %s and %d more.", r.name, strings.Join(others[:most], ", "), n-most)
-	default:
-		return fmt.Sprintf("You are in %s, with %s and %s.", r.name, strings.Join(others[:n-1], ", "), others[n-1])
-	}
-}
-
-func (s *session) showHistory() {
-	history := s.member.room.history
-	if len(history) == 0 {
-		return
-	}
-	s.tell("Said here before you came:")
-	for _, m := range history {
-		_ = s.c.Push(m.Line())
-	}
-}
-
 // Hear queues a message, unless too much waits already.
 func (s *session) Hear(m *Message) bool {
-	line := m.Line()
+	line := m.Shared()
 	c := s.house.c
-	if s.skipped == 0 && s.c.Queued()+len(line) <= c.SkipAbove {
-		return s.c.Push(line) == nil
+	if s.skipped == 0 && s.c.Queued()+line.Len() <= c.SkipAbove {
+		return s.c.PushShared(line) == nil
 	}
 	if s.skipped == 0 {
 		// The queue may be over the mark only until this event is flushed. If it is not then, HandleLow will come.
@@ -223,7 +176,7 @@ func (s *session) Hear(m *Message) bool {
 		})
 	}
 	s.skipped++
-	s.missing += len(line)
+	s.missing += line.Len()
 	if s.c.Queued()+s.missing > c.DropAbove {
 		_ = s.c.CloseWith(errTooSlow)
 	}
@@ -250,7 +203,7 @@ func (s *session) caughtUp() {
 func (s *session) rearm() {
 	c := &s.house.c
 	switch {
-	case s.member == nil: // runs since the connection was made
+	case !s.nick: // runs since the connection was made
 	case c.IdleTimeout < 0:
 		s.timer.Stop()
 	case s.warned:
@@ -260,13 +213,13 @@ func (s *session) rearm() {
 	}
 }
 
-func (s *session) silence() time.Duration { return s.house.loop.Now().Sub(s.heard) }
+func (s *session) silence() time.Duration { return s.loop.Now().Sub(s.heard) }
 
 // silent is called by the timer. Lines do not touch it: it looks at when the last one came.
 func (s *session) silent() {
 	c := &s.house.c
 	switch silence := s.silence(); {
-	case s.member == nil:
+	case !s.nick:
 		s.end(errNoNick, "", "You are disconnected: no nickname for %s.", short(c.NickTimeout))
 		return
 	case silence >= c.IdleTimeout:
@@ -291,6 +244,22 @@ func short(d time.Duration) string {
 	return s
 }
 
+// finally does something when the house has answered everything that was asked of it.
+func (s *session) finally(f func()) {
+	s.done = true
+	s.wire.send(func() { s.seat.answer(f) })
+}
+
+func (s *session) quit(text string) {
+	s.tellRefused()
+	s.finally(func() { s.end(errQuit, text, "Goodbye!") })
+}
+
+// leave takes the member out of the house.
+func (s *session) leave(cause error, why string) {
+	s.wire.send(func() { s.seat.leave(cause, why) })
+}
+
 // end says a last word and closes the connection when that is out. why is for the others.
 func (s *session) end(cause error, why, format string, args ...any) {
 	s.tell(format, args...)
@@ -298,31 +267,19 @@ func (s *session) end(cause error, why, format string, args ...any) {
 	s.c.CloseWhenDoneWith(cause)
 }
 
-// leave takes the member out of the house.
-func (s *session) leave(cause error, why string) {
-	if s.member == nil {
-		return
-	}
-	log := s.house.loop.Logger().Info
-	if errors.Is(cause, errFlooding) || errors.Is(cause, errTooSlow) {
-		log = s.house.loop.Logger().Warn
-	}
-	log("left", "nick", s.member.nick, "peer", peer(s.c), "cause", cause)
-	s.member.Leave(why)
-	s.member = nil
-}
-
 // HandleEOF: the peer will say nothing more; it still gets what waits for it. A line without an end is not said.
 func (s *session) HandleEOF(c *chat.Conn) error {
-	s.leave(io.EOF, "")
-	c.CloseWhenDoneWith(io.EOF)
+	s.finally(func() {
+		s.leave(io.EOF, "")
+		c.CloseWhenDoneWith(io.EOF)
+	})
 	return nil
 }
 
 // HandleShutdown: the others leave too, so that is not told.
 func (s *session) HandleShutdown(*chat.Conn) error {
-	s.house.closing = true
-	s.end(core.ErrShutdown, "", "The server shuts down. Goodbye!")
+	s.wire.send(func() { s.house.closing = true })
+	s.finally(func() { s.end(core.ErrShutdown, "", "The server shuts down. Goodbye!") })
 	return nil
 }
 

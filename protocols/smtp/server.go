@@ -71,9 +71,6 @@ type Server struct {
 	// GreetDelay is how long the greeting waits. A client that does not wait for it, as junk senders do not, is refused.
 	GreetDelay time.Duration
 
-	// ReusePort lets several Listen share an address, one on each loop (core.ListenConfig).
-	ReusePort bool
-
 	// Limits bound what clients can do; the zero value has defaults that are safe.
 	Limits Limits
 
@@ -183,25 +180,25 @@ func (srv *Server) Serve(l *core.Loop, s core.Socket) (*chat.Conn, error) {
 	return chat.Attach(l, s, srv.NewSession)
 }
 
-// Listen accepts connections on an address, within Limits.Conns and ConnsPerAddr: see core.Listen for networks and
-// addresses.
-func (srv *Server) Listen(l *core.Loop, network, address string) (*core.Listener, error) {
-	return srv.listen(l, network, address, srv.NewSession)
+// Listen accepts connections on an address, within Limits.Conns and ConnsPerAddr, which hold for all loops of a Group
+// together: see core.Listen for networks and addresses.
+func (srv *Server) Listen(r core.Runner, network, address string) (*core.Listener, error) {
+	return srv.listen(r, network, address, srv.NewSession)
 }
 
 // ListenTLS is Listen for connections that begin with TLS.
-func (srv *Server) ListenTLS(l *core.Loop, network, address string) (*core.Listener, error) {
+func (srv *Server) ListenTLS(r core.Runner, network, address string) (*core.Listener, error) {
 	if srv.TLSConfig == nil {
 		return nil, errors.New("smtp: ListenTLS without Server.TLSConfig")
 	}
-	return srv.listen(l, network, address, srv.NewSessionTLS)
+	return srv.listen(r, network, address, srv.NewSessionTLS)
 }
 
-func (srv *Server) listen(l *core.Loop, network, address string, newHandler func(*chat.Conn) chat.Handler) (*core.Listener, error) {
+func (srv *Server) listen(r core.Runner, network, address string, newHandler func(*chat.Conn) chat.Handler) (*core.Listener, error) {
 	if err := srv.prepare(); err != nil {
 		return nil, err
 	}
-	lc := core.ListenConfig{ReusePort: srv.ReusePort, Limit: core.Limit{Total: srv.limits.Conns, PerAddr: max(srv.limits.ConnsPerAddr, 0)}}
+	lc := core.ListenConfig{Limit: core.Limit{Total: srv.limits.Conns, PerAddr: max(srv.limits.ConnsPerAddr, 0)}}
 	lc.Limit.Refusal = string(Replyf(421, "4.7.0", "%s Too many connections, try again later", srv.hostname).appendTo(nil))
 	accept := chat.Accept(newHandler)
 	if len(srv.ProxyFrom) > 0 {
@@ -210,7 +207,7 @@ func (srv *Server) listen(l *core.Loop, network, address string, newHandler func
 		})
 		lc.Limit.PerAddr = 0 // all come from the proxy
 	}
-	return lc.Listen(l, network, address, accept)
+	return lc.Listen(r, network, address, accept)
 }
 
 // local tells whether a domain is one of Server.Domains.

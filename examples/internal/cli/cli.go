@@ -78,14 +78,47 @@ func name() string { return os.Args[0][strings.LastIndexAny(os.Args[0], `/\`)+1:
 // Logger logs to standard error as text.
 func Logger() *slog.Logger { return slog.New(slog.NewTextHandler(os.Stderr, nil)) }
 
+// MostLoops is the most that -loops can be.
+const MostLoops = 256
+
+// LoopFlags adds the flags of NewLoops.
+func LoopFlags(fs *flag.FlagSet) *Loops {
+	o := new(Loops)
+	fs.StringVar(&o.backend, "backend", "auto", "auto, select, poll, epoll or kqueue")
+	fs.IntVar(&o.n, "loops", 1, "how many loops share the connections: more than one use more than one CPU; 0: one for each CPU")
+	return o
+}
+
+// Loops are the loops that a server runs on, as the flags say.
+type Loops struct {
+	backend string
+	n       int
+}
+
+// New returns a loop, or a group of them.
+func (o *Loops) New() (core.Runner, error) {
+	switch {
+	case o.n < 0 || o.n > MostLoops:
+		Usage(fmt.Errorf("-loops %d: from 0 to %d", o.n, MostLoops))
+	case o.n == 1:
+		return NewLoop(o.backend)
+	}
+	checkBackend(o.backend)
+	return core.NewGroup(o.n, core.Options{Backend: o.backend, Logger: Logger()})
+}
+
 // NewLoop returns a loop with the named back end that logs as Logger does. A name that this platform does not have is a
 // mistake in the command line: see Usage.
 func NewLoop(backend string) (*core.Loop, error) {
+	checkBackend(backend)
+	return core.NewLoop(core.Options{Backend: backend, Logger: Logger()})
+}
+
+func checkBackend(backend string) {
 	known := append([]string{"auto"}, core.Backends()...)
 	if len(known) > 1 && !slices.Contains(known, backend) {
 		Usage(fmt.Errorf("-backend %q: there is %s", backend, strings.Join(known, ", ")))
 	}
-	return core.NewLoop(core.Options{Backend: backend, Logger: Logger()})
 }
 
 // signals gets SIGINT and SIGTERM from the first call on.
@@ -102,9 +135,9 @@ func Listening(addr fmt.Stringer) {
 	fmt.Fprintf(os.Stderr, "listening on %s\n", addr)
 }
 
-// Serve runs loops, each on a goroutine of its own, until SIGINT or SIGTERM, then shuts them down: what is under way has
-// Grace to finish, or until a second signal. When one of them fails it ends the others.
-func Serve(loops ...*core.Loop) error {
+// Serve runs a loop, or a group of them, until SIGINT or SIGTERM, then shuts it down: what is under way has Grace to finish,
+// or until a second signal.
+func Serve(r core.Runner) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	done := make(chan struct{})
@@ -114,33 +147,18 @@ func Serve(loops ...*core.Loop) error {
 		for range 2 {
 			select {
 			case <-signals:
-				for _, l := range loops {
-					l.Shutdown(Grace)
-				}
+				r.Shutdown(Grace)
 			case <-done:
 				return
 			}
 		}
 		cancel(errAgain)
 	}()
-	ended := make(chan error)
-	for _, l := range loops {
-		go func() {
-			err := l.Run(ctx)
-			_ = l.Close()
-			if err != nil {
-				cancel(err)
-			}
-			ended <- err
-		}()
+	err := r.Run(ctx)
+	if errors.Is(err, errAgain) {
+		err = nil
 	}
-	var failed error
-	for range loops {
-		if err := <-ended; err != nil && failed == nil && !errors.Is(err, errAgain) {
-			failed = err
-		}
-	}
-	return failed
+	return errors.Join(err, r.Close())
 }
 
 var errAgain = errors.New("second signal")

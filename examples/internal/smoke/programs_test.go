@@ -49,11 +49,15 @@ var servers = []server{
 		c.say("hello\n")
 		c.want("hello\n")
 	}},
+	{name: "echo", args: []string{"-loops", "2"}, half: "half a line", talk: func(c *client) {
+		c.say("hello\n")
+		c.want("hello\n")
+	}},
 	{name: "echocore", half: "something", talk: func(c *client) {
 		c.say("no line end")
 		c.want("no line end")
 	}},
-	{name: "smtpd", args: []string{"-hostname", "mx.example.org", "-accept-domain", "example.org", "-discard"}, half: "MAIL FROM:<", hello: func(c *client) {
+	{name: "smtpd", args: []string{"-hostname", "mx.example.org", "-accept-domain", "example.org", "-discard", "-loops", "0"}, half: "MAIL FROM:<", hello: func(c *client) {
 		c.want("220 mx.example.org ESMTP\r\n")
 		c.say("EHLO client.example\r\n")
 		c.until("250 HELP\r\n")
@@ -66,7 +70,7 @@ var servers = []server{
 	}},
 	{name: "webchat", half: "GET / HT", talk: webpage},
 	{name: "all", args: []string{"-chat", "127.0.0.1:0", "-smtp", "127.0.0.1:0", "-echo", "127.0.0.1:0"}, half: "GET / HT", talk: webpage},
-	{name: "chat", half: "half a line", hello: func(c *client) {
+	{name: "chat", args: []string{"-loops", "2"}, half: "half a line", hello: func(c *client) {
 		c.until("nickname, please")
 		c.say("nick" + strings.TrimPrefix(c.conn.LocalAddr().String(), "127.0.0.1:") + "\n")
 		c.until("/quit leaves")
