@@ -47,9 +47,6 @@ type Server struct {
 	// smtp.Server.ProxyFrom and package proxyproto.
 	ProxyFrom []netip.Prefix
 
-	// ReusePort lets several Listen share an address, one on each loop (core.ListenConfig).
-	ReusePort bool
-
 	// Limits bound what clients can do; the zero value has defaults that are safe.
 	Limits Limits
 
@@ -143,18 +140,18 @@ func (srv *Server) Serve(l *core.Loop, s core.Socket) (*chat.Conn, error) {
 	return chat.Attach(l, s, srv.NewSession)
 }
 
-// Listen accepts connections on an address, within Limits.Conns and ConnsPerAddr: see core.Listen for networks and
-// addresses.
-func (srv *Server) Listen(l *core.Loop, network, address string) (*core.Listener, error) {
-	return srv.listen(l, network, address, srv.NewSession)
+// Listen accepts connections on an address, on a loop or those of a Group, within Limits.Conns and ConnsPerAddr: see
+// core.Listen for networks and addresses.
+func (srv *Server) Listen(r core.Runner, network, address string) (*core.Listener, error) {
+	return srv.listen(r, network, address, srv.NewSession)
 }
 
 // ListenTLS is Listen for connections that begin with TLS.
-func (srv *Server) ListenTLS(l *core.Loop, network, address string) (*core.Listener, error) {
+func (srv *Server) ListenTLS(r core.Runner, network, address string) (*core.Listener, error) {
 	if srv.TLSConfig == nil {
 		return nil, errors.New("http1: ListenTLS without Server.TLSConfig")
 	}
-	return srv.listen(l, network, address, srv.NewSessionTLS)
+	return srv.listen(r, network, address, srv.NewSessionTLS)
 }
 
 // refusal is what a connection over a bound gets; RFC 9110 section 6.6.1 leaves Date out of what is not made for the moment.
@@ -162,13 +159,14 @@ const refusal = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; c
 	"Retry-After: 10\r\nConnection: close\r\n\r\nToo many connections\n"
 
 func (srv *Server) listen(
-	l *core.Loop, network, address string, newHandler func(*chat.Conn) chat.Handler,
+	r core.Runner, network, address string, newHandler func(*chat.Conn) chat.Handler,
 ) (*core.Listener, error) {
 	if err := srv.prepare(); err != nil {
 		return nil, err
 	}
-	lc := core.ListenConfig{ReusePort: srv.ReusePort}
-	lc.Limit = core.Limit{Total: srv.limits.Conns, PerAddr: max(srv.limits.ConnsPerAddr, 0), Refusal: refusal}
+	lc := core.ListenConfig{Limit: core.Limit{
+		Total: srv.limits.Conns, PerAddr: max(srv.limits.ConnsPerAddr, 0), Refusal: refusal,
+	}}
 	accept := chat.Accept(newHandler)
 	if len(srv.ProxyFrom) > 0 {
 		accept = proxyproto.Accept(newHandler, proxyproto.Options{
@@ -176,7 +174,7 @@ func (srv *Server) listen(
 		})
 		lc.Limit.PerAddr = 0 // all come from the proxy
 	}
-	return lc.Listen(l, network, address, accept)
+	return lc.Listen(r, network, address, accept)
 }
 
 // worker is what the sessions of one loop share.

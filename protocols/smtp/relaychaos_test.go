@@ -114,7 +114,7 @@ func TestRelayChaos(t *testing.T) {
 				}
 				o.Advance(time.Duration(rng.IntN(20)) * time.Millisecond)
 				if i%6 == 5 {
-					o.Advance(time.Duration(rng.IntN(int(2 * time.Minute))))
+					o.Advance(time.Duration(rng.Int64N(int64(2 * time.Minute))))
 				}
 				if i%10 == 9 {
 					restarts++
