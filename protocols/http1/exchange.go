@@ -68,7 +68,7 @@ func (x *exchange) reset() {
 	x.flags, x.lineAt, x.extensions, x.tooLarge = 0, 0, 0, false
 	x.collected, x.dropped = kept(x.collected), 0
 	x.onBody, x.result, x.cause = nil, nil, nil
-	w.onDrain, w.onDone = nil, nil
+	w.onDrain, w.onDone, w.onEnding = nil, nil, nil
 	r.head.buf = nil
 	r.trailers, r.ctx, r.cancel, r.url, r.received = nil, nil, nil, nil, 0
 }

@@ -397,6 +397,9 @@ func (s *session) resume() {
 func (s *session) next() {
 	x := s.x
 	last := x.flags&xClose != 0 || s.leaving
+	if last && x.flags&xBodyOver == 0 {
+		s.c.SetLinger() // the client is still sending
+	}
 	x.end(nil)
 	if s.gone || s.mode == modeOver {
 		return
@@ -442,6 +445,7 @@ func (s *session) refuse(err *Error) {
 	}
 	s.srv.totals.refused.Add(1)
 	x.flags |= xClose | xBodyOver
+	s.c.SetLinger()
 	if x.flags&xFinished != 0 { // only its body was still to be dropped
 		s.next()
 		return
@@ -457,6 +461,7 @@ func (s *session) hangUp(cause error) {
 		_ = s.c.Abort() // the end of the stream would look like that of the response
 		return
 	}
+	s.c.SetLinger()
 	s.c.CloseWhenDoneWith(cause)
 }
 
@@ -499,6 +504,11 @@ func (s *session) HandleShutdown(*chat.Conn) error {
 	case s.x.flags&xHeadSent == 0:
 		s.x.flags |= xClose
 	}
+	if x := s.x; x != nil && x.w.onEnding != nil {
+		f := x.w.onEnding
+		x.w.onEnding = nil
+		f()
+	}
 	return nil
 }
 
@@ -522,6 +532,7 @@ func (s *session) HandleError(c *chat.Conn, err error) {
 		return
 	}
 	x.flags |= xReturned | xClose | xBodyOver
+	s.c.SetLinger()
 	x.fail(&Error{Status: http.StatusInternalServerError})
 	x.cause = err
 	s.proceed()

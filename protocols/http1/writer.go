@@ -31,6 +31,7 @@ type ResponseWriter struct {
 	err      error  // a field that cannot be sent
 	onDrain  func() error
 	onDone   func(error)
+	onEnding func()
 }
 
 // gather is how much of a body of unknown length is gathered.
@@ -359,6 +360,10 @@ func (w *ResponseWriter) Finish(err error) {
 // OnDone has f called once at the end, on the loop's goroutine: with nil when all of the response was handed to the
 // connection, or with the reason why it was not.
 func (w *ResponseWriter) OnDone(f func(err error)) { w.onDone = f }
+
+// OnShutdown has f called once if the loop shuts down while the response is open: one that would go on for ever, such as a
+// stream of events, is to be completed then. It is called on the loop's goroutine.
+func (w *ResponseWriter) OnShutdown(f func()) { w.onEnding = f }
 
 // Error makes the response an error of that status with a text for humans, "" for the status text. It returns ErrSent if
 // the head was sent. What else was set is dropped, but for fields added afterwards.
