@@ -42,6 +42,7 @@ func (w *ResponseWriter) EventStream(heartbeat time.Duration) (*EventStream, err
 	}
 	w.Defer()
 	e := &EventStream{w: w}
+	w.OnShutdown(e.Close)
 	if heartbeat > 0 {
 		e.timer = w.x.s.c.AfterFunc(heartbeat, func() {
 			if w.x.s == nil {
@@ -102,7 +103,7 @@ func appendLine(p []byte, field, value string) []byte {
 	return append(append(append(p, field...), value...), '\n')
 }
 
-// Close ends the stream. Clients come back after a while, unless the answer then is 204.
+// Close ends the stream, as a shutdown of the loop does (ResponseWriter.OnShutdown). Clients come back after a while, unless the answer then is 204.
 func (e *EventStream) Close() {
 	if e.timer != nil {
 		e.timer.Stop()

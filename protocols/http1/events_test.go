@@ -84,3 +84,17 @@ func TestEventStreamGone(t *testing.T) {
 	e.Close()
 	require.ErrorIs(t, e.Send(http1.Event{}), core.ErrClosed)
 }
+
+// A shutdown ends streams.
+func TestEventStreamShutdown(t *testing.T) {
+	s := newScene(t, handle(func(w *http1.ResponseWriter, _ *http1.Request) error {
+		_, err := w.EventStream(time.Second)
+		return err
+	}), sim.Config{})
+	s.p.Say(getRequest)
+	s.p.Want("HTTP/1.1 200 OK\r\n")
+	s.loop.Shutdown(time.Hour)
+	require.True(t, strings.HasSuffix(s.p.Read(), "0\r\n\r\n"))
+	s.p.WantClosed()
+	require.Zero(t, s.srv.Open())
+}
