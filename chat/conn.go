@@ -40,6 +40,7 @@ const (
 	hasStart
 	hasKeep
 	audible // its handler has HandleClose
+	ahead   // PauseAhead rather than Pause
 )
 
 const pausedBits = pausedByUser | pausedByHigh | pausedByTalk
@@ -240,8 +241,22 @@ func (c *Conn) AskFirst() {
 
 // Pause stops input, after the FoundTerminator that is under way or due (a Collect whose token is complete is followed by
 // its Found): the rest of what was read waits, and the peer is not read from. Resume goes on, when the event is over.
-func (c *Conn) Pause()  { c.pause(pausedByUser) }
+func (c *Conn) Pause() {
+	c.flags &^= ahead
+	c.pause(pausedByUser)
+}
 func (c *Conn) Resume() { c.resume(pausedByUser) }
+
+// ReadAhead is how much input waits while PauseAhead holds it back, before the peer is not read from any more. One read may
+// add as much again.
+const ReadAhead = 64 << 10
+
+// PauseAhead is Pause, but the peer is read from until ReadAhead bytes wait, so that it is noticed when it goes away: for an
+// answer that takes long. HandleEOF may come then with input still waiting, which is worked on after Resume as ever.
+func (c *Conn) PauseAhead() {
+	c.flags |= ahead
+	c.pause(pausedByUser)
+}
 
 // Paused tells whether Pause was called, and not Resume since.
 func (c *Conn) Paused() bool { return c.flags&pausedByUser != 0 }
@@ -267,7 +282,11 @@ func (c *Conn) wantsRead() bool {
 	switch {
 	case c.b.Dropping():
 		return true
-	case c.flags&pausedBits != 0 || c.b.Closing():
+	case c.b.Closing():
+		return false
+	case c.flags&(pausedBits|ahead) == pausedByUser|ahead:
+		return c.in == nil || len(c.in.data) < ReadAhead
+	case c.flags&pausedBits != 0:
 		return false
 	}
 	return c.in == nil || c.scan.kind == kindSplit && !c.in.fresh

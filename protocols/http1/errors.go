@@ -62,6 +62,11 @@ var (
 	errChunkEnd       = bad("a chunk that does not end where it should")
 	errTrailer        = &Error{http.StatusRequestHeaderFieldsTooLarge, "trailer section too long"}
 	errStatusLine     = bad("malformed status line")
+	errBody           = &Error{http.StatusRequestEntityTooLarge, ""}
+	errCut            = bad("the request's body was cut off")
+	errTimeout        = &Error{http.StatusRequestTimeout, ""}
+	errExpectation    = &Error{http.StatusExpectationFailed, ""}
+	errConnect        = &Error{http.StatusNotImplemented, "CONNECT is not implemented"}
 )
 
 // Errors that a Handler may meet, besides those of packages core and net/http.

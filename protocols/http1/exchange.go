@@ -1,0 +1,161 @@
+package http1
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+)
+
+// exchange is a request and its response.
+type exchange struct {
+	s        *session // nil: it is over
+	req      Request
+	w        ResponseWriter
+	buf      []byte // the head
+	lineAt   int    // where the line begins that prescan is in
+	trailing int    // how long the whole lines of the trailer section are
+	line     []byte // a chunk size line, or the trailer section
+	flags    xflags
+
+	onBody     func(p []byte, last bool) error
+	collected  []byte // for Request.ReadAll
+	tooLarge   bool   // the body is, as its length says
+	extensions int    // octets of chunk extensions
+	result     error  // of Finish
+	cause      error  // why the response is not the handler's, or not whole
+	start      time.Duration
+	started    time.Time // for the log
+}
+
+type xflags uint32
+
+const (
+	xHeadSent   xflags = 1 << iota
+	xChunked           // the response is
+	xUntilClose        // the response ends with the connection
+	xClose             // the connection is closed after the response
+	xHasDate           // the handler has set Date
+	xReturned          // the handler has
+	xDeferred          // Finish is to be called
+	xKept              // was deferred: somebody may have it still
+	xFinished          // everything of the response is queued, but for a producer
+	xProducer          // a producer makes the body
+	xProducing         // and has not ended
+	xBodyBegun         // the body is read
+	xBodyOver          // all of it was
+	xLastGiven         // onBody was called with last
+	xDropBody          // it is dropped
+	xContinued         // 100 was sent
+	xPaused            // Request.Pause
+)
+
+// bodiless tells whether the body of the response is not sent, whatever is written.
+func (x *exchange) bodiless() bool {
+	return x.req.head.method == http.MethodHead || !bodyAllowed(x.w.status)
+}
+
+// reset makes x ready for another request. Memory is kept that is not too much.
+func (x *exchange) reset() {
+	w, r := &x.w, &x.req
+	x.s = nil
+	x.buf, x.line = kept(x.buf), kept(x.line)
+	w.fields, w.body, w.trailers = kept(w.fields), kept(w.body), kept(w.trailers)
+	x.flags, x.lineAt, x.extensions, x.tooLarge = 0, 0, 0, false
+	x.onBody, x.collected, x.result, x.cause = nil, nil, nil, nil
+	w.onDrain, w.onDone = nil, nil
+	r.head.buf = nil
+	r.trailers, r.ctx, r.cancel, r.url, r.received = nil, nil, nil, nil, 0
+}
+
+func kept(p []byte) []byte {
+	if cap(p) > keepBuffer {
+		return nil
+	}
+	return p[:0]
+}
+
+// begin is called when the head is there.
+func (x *exchange) begin() {
+	x.start = x.s.now()
+	if x.s.srv.Log != nil {
+		x.started = x.s.c.Loop().Now()
+	}
+	w := &x.w
+	w.status, w.fields, w.body, w.trailers = http.StatusOK, w.fields[:0], w.body[:0], w.trailers[:0]
+	w.length, w.written, w.err = -1, 0, nil
+	x.req.limit = x.s.srv.limits.Body
+}
+
+// fail answers with what err says if nothing was sent yet, or else closes the connection, so that the client sees that the
+// response is not whole.
+func (x *exchange) fail(err error) {
+	s := x.s
+	if x.flags&xFinished != 0 || s == nil {
+		return
+	}
+	x.cause = err
+	if x.flags&xBodyOver == 0 && !s.drainable(x) {
+		x.flags |= xClose
+	}
+	if x.flags&xHeadSent != 0 {
+		s.hangUp(err)
+		return
+	}
+	e, ok := err.(*Error)
+	if !ok && !errors.As(err, &e) || e.Status < 400 || e.Status > 599 {
+		s.c.Loop().Logger().Error("http1 handler", "channel", s.c.String(), "target", string(x.req.Target()), "error", err)
+		e = &Error{Status: http.StatusInternalServerError}
+	}
+	x.flags &^= xDeferred
+	x.onBody = nil
+	_ = x.w.Error(e.Status, e.text())
+	if err := x.w.finish(); err != nil {
+		s.hangUp(err)
+	}
+}
+
+// produced is called when the producer has ended.
+func (x *exchange) produced() {
+	x.flags &^= xProducing
+	if x.s != nil && x.flags&xFinished != 0 {
+		x.s.soon()
+	}
+}
+
+// end is called when nothing is to follow any more.
+func (x *exchange) end(cause error) {
+	s := x.s
+	if cause == nil {
+		cause = x.cause
+	}
+	s.srv.totals.count(x, cause)
+	if log := s.srv.Log; log != nil {
+		e := Entry{Request: &x.req, Octets: x.w.written, Start: x.started, Duration: s.now() - x.start, Err: cause}
+		if x.flags&xHeadSent != 0 {
+			e.Status = x.w.status
+		}
+		if x.bodiless() {
+			e.Octets = 0
+		}
+		log(&e)
+	}
+	if x.req.cancel != nil {
+		if cause == nil {
+			x.req.cancel(context.Canceled)
+		} else {
+			x.req.cancel(cause)
+		}
+	}
+	done := x.w.onDone
+	x.w.onDone = nil
+	if done != nil {
+		done(cause)
+	}
+	s.x = nil
+	if x.flags&xKept != 0 {
+		x.s = nil
+		return
+	}
+	s.w.give(x)
+}

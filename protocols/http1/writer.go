@@ -1,0 +1,517 @@
+package http1
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"unsafe"
+
+	"github.com/parley-go/parley/buffered"
+	"github.com/parley-go/parley/core"
+)
+
+// ResponseWriter makes the response to a request. Its methods are for the loop's goroutine.
+//
+// The head of the response goes out with the first of: the response is complete, more than 4 KiB of body are written, Flush. The
+// length of what is complete by then is known; what is longer needs SetLength, or else goes out in chunks, and to a client of
+// HTTP/1.0 up to the end of the connection. To a HEAD request only the head is sent, whatever is written.
+type ResponseWriter struct {
+	x        *exchange
+	status   int
+	fields   []byte // header field lines
+	trailers []byte // trailer field lines
+	body     []byte // gathered
+	length   int64  // of the body; negative: not known
+	written  int64  // of the body
+	err      error  // a field that cannot be sent
+	onDrain  func() error
+	onDone   func(error)
+}
+
+// gather is how much of a body of unknown length is gathered.
+const gather = 4 << 10
+
+// SetStatus sets the status code: 200 unless told. It is for a code from 200 to 599; see Inform and Upgrade for others.
+func (w *ResponseWriter) SetStatus(code int) {
+	if code < 200 || code > 599 {
+		w.fail(fmt.Errorf("http1: status code %d", code))
+		return
+	}
+	if w.x.flags&xHeadSent == 0 {
+		w.status = code
+	}
+}
+
+// Status returns the status code.
+func (w *ResponseWriter) Status() int { return w.status }
+
+// Set sets a header field, in place of those with that name, and Add adds one. name must be a token, and value must not have CR,
+// LF or other controls: otherwise the response is 500, and Write answers with ErrHeader. Date is set unless you do. Of what
+// the connection depends on, Content-Length is SetLength, "Connection: close" closes the connection after the response, and
+// everything else in Connection, and Transfer-Encoding, is the server's own business and ignored.
+func (w *ResponseWriter) Set(name, value string) { w.set(name, value, true) }
+
+// Add: see Set.
+func (w *ResponseWriter) Add(name, value string) { w.set(name, value, false) }
+
+// SetHeader sets all fields of h; nil values remove nothing.
+func (w *ResponseWriter) SetHeader(h http.Header) {
+	for name, values := range h {
+		for i, v := range values {
+			w.set(name, v, i == 0)
+		}
+	}
+}
+
+// Del removes the header fields with that name.
+func (w *ResponseWriter) Del(name string) {
+	w.fields = without(w.fields, name)
+	if equalFold([]byte(name), "Date") {
+		w.x.flags &^= xHasDate
+	}
+	if equalFold([]byte(name), "Content-Length") && w.x.flags&xHeadSent == 0 {
+		w.length = -1
+	}
+}
+
+func (w *ResponseWriter) set(name, value string, replace bool) {
+	if w.x.flags&xHeadSent != 0 {
+		return
+	}
+	if !isToken.only(name) || !validValue(value) {
+		w.fail(fmt.Errorf("%w: %q: %q", ErrHeader, name, value))
+		return
+	}
+	switch len(name) {
+	case 4:
+		if name == "Date" || equalFold([]byte(name), "Date") {
+			w.x.flags |= xHasDate
+		}
+	case 10:
+		if equalFold([]byte(name), "Connection") {
+			for item, rest, more := nextItem([]byte(value)); ; item, rest, more = nextItem(rest) {
+				if equalFold(item, "close") {
+					w.x.flags |= xClose
+				}
+				if !more {
+					return
+				}
+			}
+		}
+	case 14:
+		if equalFold([]byte(name), "Content-Length") {
+			n, ok := parseDecimal([]byte(value))
+			if !ok {
+				w.fail(fmt.Errorf("%w: %q: %q", ErrHeader, name, value))
+				return
+			}
+			w.SetLength(n)
+			return
+		}
+	case 17:
+		if equalFold([]byte(name), "Transfer-Encoding") {
+			return
+		}
+	}
+	if replace && len(w.fields) > 0 {
+		w.fields = without(w.fields, name)
+	}
+	w.fields = appendField(w.fields, name, value)
+}
+
+func appendField(p []byte, name, value string) []byte {
+	p = append(p, name...)
+	p = append(p, ": "...)
+	p = append(p, value...)
+	return append(p, "\r\n"...)
+}
+
+// without returns field lines without those of a name.
+func without(lines []byte, name string) []byte {
+	for at := 0; at < len(lines); {
+		end := at
+		for lines[end] != '\n' {
+			end++
+		}
+		end++
+		if n := at + len(name); n < end && lines[n] == ':' && equalFold(lines[at:n], name) {
+			lines = append(lines[:at], lines[end:]...)
+			continue
+		}
+		at = end
+	}
+	return lines
+}
+
+// SetTrailer sets a field behind the body. It goes out only with a body in chunks: for a short one call Flush before the end.
+// Fields that matter to framing, routing or authentication are not allowed there (RFC 9110 section 6.5.1).
+func (w *ResponseWriter) SetTrailer(name, value string) {
+	if !isToken.only(name) || !validValue(value) || framingField(name) {
+		w.fail(fmt.Errorf("%w: trailer %q: %q", ErrHeader, name, value))
+		return
+	}
+	w.trailers = appendField(without(w.trailers, name), name, value)
+}
+
+func framingField(name string) bool {
+	switch http.CanonicalHeaderKey(name) {
+	case "Content-Length", "Transfer-Encoding", "Host", "Trailer", "Connection", "Authorization", "Set-Cookie", "Content-Type",
+		"Content-Encoding", "Content-Range", "Cache-Control", "Expect", "Te", "Upgrade":
+		return true
+	}
+	return false
+}
+
+// SetLength says how long the body will be, in octets; negative: not known. To write more is http.ErrContentLength; when less was
+// written at the end, the connection is closed.
+func (w *ResponseWriter) SetLength(n int64) {
+	if w.x.flags&xHeadSent == 0 {
+		w.length = max(n, -1)
+	}
+}
+
+// Written returns how many octets of the body were written so far.
+func (w *ResponseWriter) Written() int64 { return w.written }
+
+// fail keeps the first error.
+func (w *ResponseWriter) fail(err error) {
+	if w.err == nil {
+		w.err = err
+	}
+}
+
+// Write writes a part of the body. It takes all of p, or none and returns an error: ErrHeader, http.ErrContentLength,
+// http.ErrBodyNotAllowed with a status that has no body, core.ErrClosed when the response is complete or the connection closed,
+// core.ErrOverflow when the client takes too little: see Full.
+func (w *ResponseWriter) Write(p []byte) (int, error) {
+	x := w.x
+	switch {
+	case x.s == nil || x.flags&(xFinished|xProducer) != 0:
+		return 0, core.ErrClosed
+	case w.err != nil:
+		return 0, w.err
+	case !bodyAllowed(w.status):
+		return 0, http.ErrBodyNotAllowed
+	case w.length >= 0 && w.written+int64(len(p)) > w.length:
+		return 0, http.ErrContentLength
+	}
+	if x.flags&xHeadSent == 0 && w.length >= 0 || len(w.body)+len(p) > gather {
+		if err := w.sendHead(); err != nil {
+			return 0, err
+		}
+	}
+	w.written += int64(len(p))
+	switch {
+	case x.bodiless():
+		return len(p), nil
+	case w.length >= 0 && x.flags&xHeadSent != 0:
+		return x.s.c.Write(p)
+	case len(w.body)+len(p) <= gather:
+		w.body = append(w.body, p...)
+		return len(p), nil
+	}
+	if err := w.sendGathered(); err != nil {
+		return 0, err
+	}
+	if len(p) < gather {
+		w.body = append(w.body, p...)
+		return len(p), nil
+	}
+	return len(p), w.sendPiece(p)
+}
+
+// WriteString is Write for a string.
+func (w *ResponseWriter) WriteString(s string) (int, error) {
+	return w.Write(unsafe.Slice(unsafe.StringData(s), len(s)))
+}
+
+// sendGathered sends what was gathered of a body whose length is not known.
+func (w *ResponseWriter) sendGathered() error {
+	p := w.body
+	w.body = w.body[:0]
+	return w.sendPiece(p)
+}
+
+// sendPiece sends a piece of a body whose length is not known.
+func (w *ResponseWriter) sendPiece(p []byte) error {
+	c := w.x.s.c
+	if len(p) == 0 || w.x.bodiless() {
+		return nil
+	}
+	if w.x.flags&xChunked == 0 {
+		return c.Push(p)
+	}
+	wk := w.x.s.w
+	wk.scratch = append(strconv.AppendUint(wk.scratch[:0], uint64(len(p)), 16), "\r\n"...)
+	if err := c.Push(wk.scratch); err != nil {
+		return err
+	}
+	if err := c.Push(p); err != nil {
+		return err
+	}
+	return c.PushString("\r\n")
+}
+
+// Flush sends what was written so far, when the event is over.
+func (w *ResponseWriter) Flush() error {
+	x := w.x
+	switch {
+	case x.s == nil || x.flags&xFinished != 0:
+		return core.ErrClosed
+	case w.err != nil:
+		return w.err
+	case x.flags&xProducer != 0:
+		return nil
+	}
+	if err := w.sendHead(); err != nil {
+		return err
+	}
+	return w.sendGathered()
+}
+
+// SendProducer has a producer make the body: package buffered has some. Its length is SetLength's. It is asked when the client
+// has taken what came before, and closed at the end. Nothing can be written besides, and when the handler returns the
+// response is complete as soon as the producer has ended.
+func (w *ResponseWriter) SendProducer(p buffered.Producer) error {
+	return w.produce(&bodyProducer{x: w.x, p: p, left: w.length})
+}
+
+// SendFile is SendProducer for n bytes of a file from an offset: by sendfile where platform and transport allow. It sets the
+// length to n. The file is closed at the end.
+func (w *ResponseWriter) SendFile(f *os.File, offset, n int64) error {
+	w.SetLength(n)
+	return w.produce(buffered.File(f, offset, n), endProducer{w.x})
+}
+
+// produce sends producers, the last of which says when it is through.
+func (w *ResponseWriter) produce(ps ...buffered.Producer) (err error) {
+	x := w.x
+	switch {
+	case x.s == nil || x.flags&(xFinished|xProducer) != 0:
+		err = core.ErrClosed
+	case w.err != nil:
+		err = w.err
+	case !bodyAllowed(w.status):
+		err = http.ErrBodyNotAllowed
+	case w.length >= 0 && w.written > 0:
+		err = http.ErrContentLength
+	default:
+		if err = w.sendHead(); err == nil {
+			err = w.sendGathered()
+		}
+	}
+	if err == nil && !x.bodiless() {
+		x.flags |= xProducer | xProducing
+		for len(ps) > 0 && err == nil {
+			err = x.s.c.PushProducer(ps[0])
+			ps = ps[1:]
+		}
+		if w.length > 0 {
+			w.written = w.length
+		}
+	}
+	for _, p := range ps {
+		if c, ok := p.(io.Closer); ok {
+			_ = c.Close()
+		}
+	}
+	return err
+}
+
+// Full tells whether more is queued than the client has taken lately (buffered.Marks.High): whoever makes a large body should stop,
+// call OnDrain, and go on when that calls back. A producer knows when by itself.
+func (w *ResponseWriter) Full() bool {
+	return w.x.s != nil && (w.x.s.high || w.x.s.c.Queued() > buffered.DefaultMarks.High)
+}
+
+// OnDrain has f called once, when little is queued: at once (that is, after this event) if that is so already. What it returns is
+// as of Handler.ServeHTTP. It is for a response that is deferred: after the end it is not called any more.
+func (w *ResponseWriter) OnDrain(f func() error) {
+	w.onDrain = f
+	if s := w.x.s; s != nil && !s.high {
+		s.soon()
+	}
+}
+
+// Defer keeps the response open when the handler returns: Finish completes it. r and w may be used until then, and calls of their
+// methods afterwards do no harm.
+func (w *ResponseWriter) Defer() { w.x.flags |= xDeferred | xKept }
+
+// Finish completes a response that was deferred. err is what a Handler returns.
+func (w *ResponseWriter) Finish(err error) {
+	x := w.x
+	if x.s == nil || x.flags&xDeferred == 0 {
+		return
+	}
+	x.flags &^= xDeferred
+	x.result = err
+	if x.flags&xReturned != 0 {
+		x.s.soon()
+	}
+}
+
+// OnDone has f called once at the end, on the loop's goroutine: with nil when all of the response was handed to the connection, or
+// with the reason why it was not.
+func (w *ResponseWriter) OnDone(f func(err error)) { w.onDone = f }
+
+// Error makes the response an error of that status with a text for humans, "" for the status text. It returns ErrSent if the head
+// was sent. What else was set is dropped, but for fields added afterwards.
+func (w *ResponseWriter) Error(status int, text string) error {
+	if w.x.flags&xHeadSent != 0 {
+		return ErrSent
+	}
+	w.clear()
+	w.SetStatus(status)
+	w.Set("Content-Type", "text/plain; charset=utf-8")
+	w.Set("X-Content-Type-Options", "nosniff")
+	if text == "" {
+		text = http.StatusText(status)
+	}
+	_, _ = w.WriteString(text)
+	_, err := w.WriteString("\n")
+	return err
+}
+
+// Inform sends an interim response with fields of its own, say 103 Early Hints: RFC 9110 section 15.2. A client of HTTP/1.0 gets
+// none.
+func (w *ResponseWriter) Inform(status int, h http.Header) error {
+	x := w.x
+	switch {
+	case x.s == nil:
+		return core.ErrClosed
+	case status < 100 || status > 199 || status == http.StatusSwitchingProtocols:
+		return fmt.Errorf("http1: Inform(%d)", status)
+	case x.flags&xHeadSent != 0:
+		return ErrSent
+	case x.req.head.minor == 0:
+		return nil
+	}
+	p := appendStatusLine(nil, status)
+	for name, values := range h {
+		for _, v := range values {
+			if !isToken.only(name) || !validValue(v) {
+				return ErrHeader
+			}
+			p = appendField(p, name, v)
+		}
+	}
+	return x.s.c.Push(append(p, "\r\n"...))
+}
+
+// clear forgets what was not sent yet.
+func (w *ResponseWriter) clear() {
+	w.status, w.fields, w.body, w.trailers = http.StatusOK, w.fields[:0], w.body[:0], w.trailers[:0]
+	w.length, w.written, w.err = -1, 0, nil
+	w.x.flags &^= xHasDate
+}
+
+// bodyAllowed tells whether a response with that status has a body: RFC 9110 section 6.4.1.
+func bodyAllowed(status int) bool {
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}
+
+func appendStatusLine(p []byte, status int) []byte {
+	p = append(p, "HTTP/1.1 "...)
+	p = strconv.AppendInt(p, int64(status), 10)
+	p = append(p, ' ')
+	p = append(p, http.StatusText(status)...)
+	return append(p, "\r\n"...)
+}
+
+// sendHead sends the head, once. The length is decided: what is not known is chunked, or ends with the connection.
+func (w *ResponseWriter) sendHead() error {
+	x := w.x
+	if x.flags&xHeadSent != 0 {
+		return nil
+	}
+	if w.err != nil {
+		return w.err
+	}
+	if w.length < 0 && bodyAllowed(w.status) && x.req.head.method != http.MethodHead {
+		if x.req.head.minor > 0 {
+			x.flags |= xChunked
+		} else {
+			x.flags |= xClose | xUntilClose
+		}
+	}
+	return x.s.c.Push(w.appendHead())
+}
+
+// appendHead makes the head in the worker's scratch memory.
+func (w *ResponseWriter) appendHead() []byte {
+	x := w.x
+	wk := x.s.w
+	x.flags |= xHeadSent
+	wk.clock()
+	p := wk.scratch[:0]
+	switch {
+	case x.flags&xHasDate != 0:
+		p = appendStatusLine(p, w.status)
+	case w.status == http.StatusOK:
+		p = append(p, wk.ok...)
+	default:
+		p = append(appendStatusLine(p, w.status), wk.date...)
+	}
+	p = append(p, w.fields...)
+	switch {
+	case w.status == http.StatusNoContent:
+	case x.flags&xChunked != 0:
+		p = append(p, "Transfer-Encoding: chunked\r\n"...)
+	case w.length >= 0:
+		p = append(p, "Content-Length: "...)
+		p = strconv.AppendInt(p, w.length, 10)
+		p = append(p, "\r\n"...)
+	}
+	switch {
+	case x.flags&xClose != 0:
+		p = append(p, "Connection: close\r\n"...)
+	case x.req.head.minor == 0:
+		p = append(p, "Connection: keep-alive\r\n"...)
+	}
+	p = append(p, "\r\n"...)
+	wk.scratch = p
+	return p
+}
+
+// finish ends the response: everything is written.
+func (w *ResponseWriter) finish() error {
+	x := w.x
+	switch {
+	case x.flags&xFinished != 0:
+		return nil
+	case w.err != nil:
+		return w.err
+	case w.length > w.written && !x.bodiless() && x.flags&xProducer == 0:
+		return io.ErrUnexpectedEOF
+	}
+	x.flags |= xFinished
+	c, wk := x.s.c, x.s.w
+	if x.flags&xHeadSent == 0 {
+		if w.length < 0 && bodyAllowed(w.status) && (w.written > 0 || x.req.head.method != http.MethodHead) {
+			w.length = w.written
+		}
+		p := w.appendHead()
+		if len(w.body) > 0 {
+			p = append(p, w.body...)
+			wk.scratch = p
+		}
+		return c.Push(p)
+	}
+	if x.flags&xProducer != 0 || x.bodiless() || w.length >= 0 {
+		return nil
+	}
+	if err := w.sendGathered(); err != nil || x.flags&xChunked == 0 {
+		return err
+	}
+	wk.scratch = w.appendLastChunk(wk.scratch[:0])
+	return c.Push(wk.scratch)
+}
+
+// appendLastChunk appends the end of a body in chunks.
+func (w *ResponseWriter) appendLastChunk(p []byte) []byte {
+	p = append(p, "0\r\n"...)
+	p = append(p, w.trailers...)
+	return append(p, "\r\n"...)
+}
