@@ -38,9 +38,6 @@ var connStates = [...]string{"connecting", "the TLS handshake with the proxy", "
 
 func (s connState) String() string { return connStates[s] }
 
-// headEnd is where a head ends: the empty line, and the CRLF before it.
-var headEnd = chat.Literal("\r\n\r\n")
-
 // clientConn is a connection of a Client, and the handler of its conversation.
 type clientConn struct {
 	cl    *Client
@@ -62,7 +59,7 @@ type clientConn struct {
 
 	// The response.
 	buf        []byte // its head
-	looked     int    // how far prescan got in it
+	lineAt     int    // where the line begins in it that prescan is in
 	line       []byte // of chunk framing, or the trailer section
 	section    []byte // the trailer section so far
 	head       head
@@ -194,7 +191,7 @@ func (cc *clientConn) HandleSecure(*chat.Conn, tls.ConnectionState) error {
 // expectHead has a head collected.
 func (cc *clientConn) expectHead(s connState) {
 	cc.state = s
-	cc.buf, cc.looked, cc.begun = cc.buf[:0], 0, false
+	cc.buf, cc.lineAt, cc.begun = cc.buf[:0], 0, false
 	cc.c.SetTerminator(headEnd)
 	cc.c.SetLimit(cc.cl.limits.StatusLine + cc.cl.limits.FieldBytes + 4)
 }
@@ -245,7 +242,7 @@ func (cc *clientConn) CollectIncomingData(_ *chat.Conn, data []byte) error {
 	case connHead, connTunnel:
 		cc.begun = true
 		cc.buf = append(cc.buf, data...)
-		cc.look()
+		cc.look(len(data))
 	case connBody, connChunk:
 		cc.deliver(data)
 	case connChunkSize, connTrailers:
@@ -262,8 +259,8 @@ func (cc *clientConn) CollectIncomingData(_ *chat.Conn, data []byte) error {
 	return nil
 }
 
-// look refuses a head as soon as it can be told that it is none.
-func (cc *clientConn) look() bool {
+// look looks at the last octets of a head, which are new, and refuses it as soon as it can be told that it is none.
+func (cc *clientConn) look(last int) bool {
 	const start = "HTTP/1."
 	if n := min(len(cc.buf), len(start)); string(cc.buf[:n]) != start[:n] {
 		if n > len("HTTP/") && string(cc.buf[:len("HTTP/")]) == "HTTP/" {
@@ -273,16 +270,15 @@ func (cc *clientConn) look() bool {
 		}
 		return false
 	}
-	next, err := prescan(cc.buf, cc.looked, &cc.cl.headers)
+	var err *Error
+	cc.lineAt, err = prescan(cc.buf, cc.lineAt, len(cc.buf)-last, &cc.cl.headers)
 	if err != nil {
 		if err == errRequestLine {
 			err = errStatusLine
 		}
 		cc.bad(err)
-		return false
 	}
-	cc.looked = next
-	return true
+	return err == nil
 }
 
 // FoundTerminator: what the state waits for is there.
@@ -291,7 +287,7 @@ func (cc *clientConn) FoundTerminator(*chat.Conn) error {
 	case connHead, connTunnel:
 		cc.begun = true
 		cc.buf = append(cc.buf, "\r\n"...)
-		if !cc.look() {
+		if !cc.look(2) {
 			return nil
 		}
 		if err := cc.head.parseResponse(cc.buf, &cc.cl.headers); err != nil {
@@ -340,11 +336,11 @@ func (cc *clientConn) tunnelled() {
 	h := &cc.head
 	switch {
 	case h.status < 200 && h.status != http.StatusSwitchingProtocols:
-		if cc.interim++; overLimit(cc.interim, cc.cl.limits.Interim) {
+		if cc.interim++; exceeds(cc.interim, cc.cl.limits.Interim) {
 			cc.bad(errInterim)
 			return
 		}
-		cc.buf, cc.looked = cc.buf[:0], 0
+		cc.buf, cc.lineAt = cc.buf[:0], 0
 	case h.status/100 != 2:
 		cc.fail(&ConnectError{h.status, string(h.slice(h.reason))})
 	default:
@@ -390,7 +386,7 @@ func (cc *clientConn) headComplete() {
 	}
 	if again != nil {
 		c.again, cc.drop = again, true
-		if f == untilClose || !cc.sent || f == lengthBody && overLimit(h.length, cc.cl.limits.Drain) {
+		if f == untilClose || !cc.sent || f == lengthBody && exceeds(h.length, cc.cl.limits.Drain) {
 			cc.giveUp()
 			return
 		}
@@ -432,7 +428,7 @@ func (cc *clientConn) interimResponse() {
 	case cc.head.status == http.StatusSwitchingProtocols:
 		cc.bad(errUpgrade)
 		return
-	case overLimit(cc.interim, cc.cl.limits.Interim):
+	case exceeds(cc.interim, cc.cl.limits.Interim):
 		cc.bad(errInterim)
 		return
 	}
@@ -446,7 +442,7 @@ func (cc *clientConn) interimResponse() {
 			return
 		}
 	}
-	cc.buf, cc.looked = cc.buf[:0], 0
+	cc.buf, cc.lineAt = cc.buf[:0], 0
 	if cc.head.status == http.StatusContinue && cc.awaiting {
 		cc.proceed()
 	}
@@ -487,7 +483,7 @@ func (cc *clientConn) deliver(p []byte) {
 	cc.cl.stats.Received += uint64(len(p))
 	switch {
 	case cc.drop:
-		if overLimit(cc.octets, cc.cl.limits.Drain) {
+		if exceeds(cc.octets, cc.cl.limits.Drain) {
 			cc.giveUp()
 		}
 		return

@@ -34,12 +34,12 @@ type ClientTimeouts struct {
 }
 
 func (t *ClientTimeouts) setDefaults() {
-	orElse(&t.TLS, 10*time.Second)
-	orElse(&t.Head, time.Minute)
-	orElse(&t.Read, time.Minute)
-	orElse(&t.Write, 30*time.Second)
-	orElse(&t.Continue, time.Second)
-	orElse(&t.Idle, 30*time.Second)
+	or(&t.TLS, 10*time.Second)
+	or(&t.Head, time.Minute)
+	or(&t.Read, time.Minute)
+	or(&t.Write, 30*time.Second)
+	or(&t.Continue, time.Second)
+	or(&t.Idle, 30*time.Second)
 }
 
 // ClientLimits bound what a Client holds, and what a server can send. A field that is 0 has the default that its comment gives; a
@@ -84,20 +84,20 @@ type ClientLimits struct {
 }
 
 func (l *ClientLimits) setDefaults() {
-	orElse(&l.StatusLine, 8192)
-	orElse(&l.FieldLine, 16<<10)
-	orElse(&l.Fields, 200)
-	orElse(&l.FieldBytes, 64<<10)
-	orElse(&l.Interim, 8)
-	orElse(&l.ChunkLine, 256)
-	orElse(&l.ChunkExtensions, 16<<10)
-	orElse(&l.Trailers, 8<<10)
-	orElse(&l.Drain, 64<<10)
-	orElse(&l.Conns, 256)
-	orElse(&l.ConnsPerHost, 8)
-	orElse(&l.Idle, 64)
-	orElse(&l.IdlePerHost, 4)
-	orElse(&l.Waiting, 10_000)
+	or(&l.StatusLine, 8192)
+	or(&l.FieldLine, 16<<10)
+	or(&l.Fields, 200)
+	or(&l.FieldBytes, 64<<10)
+	or(&l.Interim, 8)
+	or(&l.ChunkLine, 256)
+	or(&l.ChunkExtensions, 16<<10)
+	or(&l.Trailers, 8<<10)
+	or(&l.Drain, 64<<10)
+	or(&l.Conns, 256)
+	or(&l.ConnsPerHost, 8)
+	or(&l.Idle, 64)
+	or(&l.IdlePerHost, 4)
+	or(&l.Waiting, 10_000)
 	for _, n := range []*int{&l.StatusLine, &l.FieldLine, &l.FieldBytes, &l.ChunkLine, &l.ChunkExtensions, &l.Trailers} {
 		if *n < 0 { // what is collected lies in memory: some bound there must be
 			*n = 1 << 20
@@ -120,14 +120,3 @@ func (l *ClientLimits) head() headLimits {
 // clientMarks let a connection be read while a request is sent: a server that has something to say in the middle of a request is
 // heard, and one that answers as it reads is not in its own way.
 var clientMarks = &buffered.Marks{Low: 128 << 10, High: 256 << 10, Limit: buffered.DefaultMarks.Limit}
-
-// orElse gives *v a value if it has none.
-func orElse[T comparable](v *T, otherwise T) {
-	var none T
-	if *v == none {
-		*v = otherwise
-	}
-}
-
-// overLimit tells whether n is more than a limit that may be no bound.
-func overLimit[T int | int64](n, limit T) bool { return limit >= 0 && n > limit }

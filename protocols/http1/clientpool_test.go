@@ -159,7 +159,10 @@ func TestClientRetry(t *testing.T) {
 			require.Zero(t, o.done)
 			srv = s.ln.Accept()
 			got := ""
-			s.Until(func() bool { got += srv.Read(); return strings.HasSuffix(got, "\r\n\r\n") || strings.HasSuffix(got, "body") })
+			s.Until(func() bool {
+				got += srv.Read()
+				return strings.HasSuffix(got, "\r\n\r\n") || strings.HasSuffix(got, "body")
+			})
 			require.Contains(t, got, " /again HTTP/1.1\r\n")
 			require.Equal(t, x.out.Body != nil, strings.HasSuffix(got, "\r\n\r\nbody"))
 			srv.Reset() // and that is the end of it
