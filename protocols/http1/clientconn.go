@@ -372,10 +372,6 @@ func (cc *clientConn) headComplete() {
 		cc.awaiting = false
 	}
 	cc.reuse = h.persistent() && f != untilClose && !cc.cl.NoKeepAlive && !wantsClose(c.header)
-	if f == lengthBody && cc.limit > 0 && h.length > cc.limit {
-		cc.fail(tooLarge(cc.limit))
-		return
-	}
 	if cc.cl.Jar != nil {
 		keepCookies(cc.cl.Jar, c.url, &h.Fields)
 	}
@@ -384,13 +380,17 @@ func (cc *clientConn) headComplete() {
 		c.fail(e)
 		return
 	}
-	if again != nil {
+	switch {
+	case again != nil:
 		c.again, cc.drop = again, true
 		if f == untilClose || !cc.sent || f == lengthBody && exceeds(h.length, cc.cl.limits.Drain) {
 			cc.giveUp()
 			return
 		}
-	} else {
+	case f == lengthBody && cc.limit > 0 && h.length > cc.limit:
+		cc.fail(tooLarge(cc.limit))
+		return
+	default:
 		if err := c.h.HandleResponse(c, &c.resp); err != nil {
 			cc.fail(err)
 			return
