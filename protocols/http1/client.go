@@ -422,7 +422,7 @@ func (cl *Client) dial(h *clientHost, c *Call) {
 // free takes a connection back that can be used for another request.
 func (cl *Client) free(cc *clientConn) {
 	h := cc.host
-	if cl.closed != nil || len(h.waiting) == 0 && len(cl.blocked) == 0 && (h.idle >= cl.limits.IdlePerHost || cl.limits.Idle <= 0) {
+	if len(h.waiting) == 0 && len(cl.blocked) == 0 && (cl.closed != nil || h.idle >= cl.limits.IdlePerHost || cl.limits.Idle <= 0) {
 		cc.close(nil)
 		return
 	}
@@ -523,7 +523,11 @@ func (cl *Client) Shutdown(done func()) {
 }
 
 func (cl *Client) checkDrained() {
-	if f := cl.drained; f != nil && cl.calls == 0 && len(cl.ended) == 0 {
+	if cl.closed == nil || cl.calls > 0 || len(cl.ended) > 0 {
+		return
+	}
+	cl.CloseIdle()
+	if f := cl.drained; f != nil {
 		cl.drained = nil
 		f()
 	}

@@ -549,16 +549,7 @@ func (r *Response) bodiless() bool { return r.conn.framing == noBody }
 func (r *Response) URL() *url.URL { return r.call.url }
 
 // TLS returns the state of the connection's TLS, nil without.
-func (r *Response) TLS() *tls.ConnectionState {
-	if !r.conn.secured {
-		return nil
-	}
-	state, ok := r.conn.c.TLS()
-	if !ok {
-		return nil
-	}
-	return &state
-}
+func (r *Response) TLS() *tls.ConnectionState { return r.conn.tls }
 
 // appendTarget appends the request target. What of a query cannot be sent as it is, is percent-encoded.
 func appendTarget(p []byte, u *url.URL, method string) []byte {

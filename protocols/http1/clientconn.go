@@ -46,10 +46,9 @@ type clientConn struct {
 	call  *Call // nil: none
 	state connState
 
-	pooled  bool // is in Client.idle
-	secured bool // with the server
-	proxied bool // secured with the proxy
-	used    bool // for a request before this one
+	pooled bool                 // is in Client.idle
+	tls    *tls.ConnectionState // with the server; nil: in the clear
+	used   bool                 // for a request before this one
 
 	// The request.
 	out      *bodyReader // nil: no body, or it is sent
@@ -175,14 +174,13 @@ func (cc *clientConn) secure(u *url.URL, proxy bool) {
 }
 
 // HandleSecure: a handshake is over.
-func (cc *clientConn) HandleSecure(*chat.Conn, tls.ConnectionState) error {
+func (cc *clientConn) HandleSecure(_ *chat.Conn, state tls.ConnectionState) error {
 	cc.wait(0)
 	switch cc.state {
 	case connProxyTLS:
-		cc.proxied = true
 		cc.connected()
 	case connTLS:
-		cc.secured = true
+		cc.tls = &state
 		cc.begin()
 	}
 	return nil

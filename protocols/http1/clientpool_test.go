@@ -316,7 +316,6 @@ func TestClientShutdown(t *testing.T) {
 	srv.Want(getRequest("/1"))
 	require.Zero(t, done)
 	srv.Say(okay)
-	srv = s.ln.Accept()
 	srv.Want(getRequest("/2"))
 	srv.Say(okay)
 	srv.WantClosed()
