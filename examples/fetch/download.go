@@ -26,7 +26,8 @@ type download struct {
 	total  int64    // how many there will be; negative: not known
 	begun  bool
 	whole  bool // nothing is missing, though the response says so by an error status
-	again  bool // NAME.part is of no use: from the beginning
+	again  bool // NAME.part is of no use: from the beginning, when this response is over
+	anew   bool // from the beginning
 	bad    error
 	unsent []byte // for standard output, and not written yet
 	busy   bool   // standard output is written to
@@ -42,7 +43,7 @@ func (d *download) partName() string { return d.name + ".part" }
 func (d *download) begin(loop *core.Loop) error {
 	d.loop, d.begun, d.total = loop, true, -1
 	out := d.job.request(d.url)
-	if d.name != "" && d.job.resume && !d.again {
+	if d.name != "" && d.job.resume && !d.anew {
 		if d.have = d.from.load(d.partName(), d.url); d.have > 0 {
 			out.Header.Set("Range", fmt.Sprintf("bytes=%d-", d.have))
 			out.Header.Set("If-Range", d.from.validator())
@@ -162,7 +163,7 @@ func (d *download) HandleDone(_ *http1.Call, err error) {
 	switch {
 	case d.over:
 	case d.again && err == nil:
-		d.ended, d.have = false, 0
+		d.ended, d.again, d.anew, d.have = false, false, true, 0
 		if err := d.begin(d.loop); err != nil {
 			d.finish(err)
 		}

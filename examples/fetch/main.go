@@ -198,6 +198,9 @@ func (j *job) plan(urls []string, output, dir string) error {
 	case len(urls) == 1 && (output == "" || output == "-") && j.resume:
 		return errors.New("-c: there is no file to go on with: see -o")
 	}
+	if info, err := os.Stat(output); output != "" && err == nil && info.IsDir() {
+		return fmt.Errorf("-o %s is a directory", output)
+	}
 	names := make(map[string]string)
 	for _, text := range urls {
 		u, err := url.Parse(text)

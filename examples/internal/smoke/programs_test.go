@@ -77,6 +77,7 @@ var servers = []server{
 // clients are the examples that go to a server, with an operand that they take.
 var clients = map[string]string{
 	"chatclient": "127.0.0.1:6667",
+	"fetch":      "http://localhost/",
 	"httpget":    "http://localhost/",
 }
 
