@@ -235,6 +235,8 @@ func (c *Call) prepare() error {
 	switch {
 	case !isToken.only(c.method) || c.method == http.MethodConnect:
 		return fmt.Errorf("http1: method %q", c.method)
+	case c.method == http.MethodTrace && out.Body != nil: // RFC 9110 section 9.3.8
+		return errors.New("http1: TRACE with a body")
 	case c.url == nil:
 		return errors.New("http1: Outgoing.URL is nil")
 	case c.hostOut != "" && !validHost([]byte(c.hostOut)):

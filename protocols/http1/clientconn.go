@@ -374,7 +374,10 @@ func (cc *clientConn) headComplete() {
 		keepCookies(cc.cl.Jar, c.url, &h.Fields)
 	}
 	again, e := c.followUp()
-	if e != nil {
+	switch {
+	case cc.call != c || cc.c.Closed(): // cancelled
+		return
+	case e != nil:
 		c.fail(e)
 		return
 	}

@@ -173,6 +173,33 @@ func TestClientRetry(t *testing.T) {
 	}
 }
 
+// RFC 9110 section 15.5.9: a server that says 408 when it closes an idle connection has not seen the request.
+func TestClientRetryAfter408(t *testing.T) {
+	const timeout = "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+	for _, method := range []string{"GET", "POST"} {
+		s := newClientScene(t, sim.Config{}, nil)
+		s.get("/")
+		srv := s.ln.Accept()
+		srv.Say(okay)
+		s.Settle()
+		o := s.do(Outgoing{Method: method}, "/again")
+		s.Until(func() bool { return strings.Contains(srv.Read(), "/again") })
+		srv.Say(timeout)
+		s.Settle()
+		if method == "POST" {
+			require.Equal(t, 408, o.status)
+			continue
+		}
+		require.Zero(t, o.done)
+		srv = s.ln.Accept()
+		srv.Want(getRequest("/again"))
+		srv.Say(timeout)
+		s.Settle()
+		require.NoError(t, o.err)
+		require.Equal(t, 408, o.status)
+	}
+}
+
 // A first request on a connection is not made again.
 func TestClientNoRetryOnFirst(t *testing.T) {
 	s := newClientScene(t, sim.Config{}, nil)
@@ -363,6 +390,7 @@ func TestClientRefusesRequests(t *testing.T) {
 		"Keep-Alive": "x", "Te": "trailers", "Proxy-Authorization": "Basic x", "Connection": "upgrade"} {
 		require.ErrorIs(t, bad(Outgoing{Header: http.Header{name: {value}}}, "http://server/"), ErrHeader, name)
 	}
+	bad(Outgoing{Method: "TRACE", Body: strings.NewReader("x")}, "http://server/")
 	for _, host := range []string{"a b", "a/b", "u@h", "a\r\nX: y"} {
 		require.ErrorIs(t, bad(Outgoing{Host: host}, "http://server/"), ErrHeader)
 	}

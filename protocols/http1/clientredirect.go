@@ -19,6 +19,13 @@ func (c *Call) followUp() (again func() error, err error) {
 			return c.restart()
 		}, nil
 	}
+	if h.status == http.StatusRequestTimeout && c.conn.used && h.known&saysClose != 0 && c.mayRetry() {
+		return func() error { // it was about to be closed for idleness: RFC 9110 section 15.5.9
+			c.retried = true
+			c.cl.stats.Retried++
+			return c.restart()
+		}, nil
+	}
 	if c.cl.Redirects <= 0 {
 		return nil, nil
 	}

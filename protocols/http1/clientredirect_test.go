@@ -215,6 +215,21 @@ func TestClientRedirectHandler(t *testing.T) {
 	}
 }
 
+// A handler may give up when it is asked.
+func TestClientCancelInHandleRedirect(t *testing.T) {
+	for _, said := range []string{movedTo("302", "/x"), "HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n"} {
+		s := newClientScene(t, sim.Config{}, &Client{Redirects: 5})
+		o := s.get("/")
+		o.onRedirect = func(*url.URL) error { o.call.Cancel(); return nil }
+		srv := s.ln.Accept()
+		srv.Say(said)
+		s.Settle()
+		require.ErrorContains(t, o.err, "canceled")
+		require.True(t, srv.Ended())
+		require.Equal(t, uint64(1), s.cl.Stats().Dialled)
+	}
+}
+
 // The body of a redirection is dropped if it is short; otherwise the connection is.
 func TestClientRedirectBodies(t *testing.T) {
 	for _, x := range []struct {
