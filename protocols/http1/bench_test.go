@@ -69,12 +69,6 @@ func driven(t testing.TB, srv *http1.Server, says string, conns int) (*core.Loop
 	return l, s
 }
 
-func hello(w *http1.ResponseWriter, _ *http1.Request) error {
-	w.Set("Content-Type", "text/plain")
-	_, err := w.WriteString("Hello, World!\n")
-	return err
-}
-
 const (
 	wrkRequest     = "GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n"
 	browserRequest = "GET /wiki/Main_Page?x=1 HTTP/1.1\r\nHost: www.example.com\r\nConnection: keep-alive\r\nCache-Control: max-age=0\r\n" +

@@ -138,7 +138,9 @@ func (s *session) schedule() {
 
 // period is the shortest of the timeouts; 0: there is none.
 func (l *Limits) period() (shortest time.Duration) {
-	for _, d := range [...]time.Duration{l.FirstByteTimeout, l.IdleTimeout, l.TLSTimeout, l.HeadTimeout, l.BodyTimeout, ratePeriod} {
+	for _, d := range [...]time.Duration{
+		l.FirstByteTimeout, l.IdleTimeout, l.TLSTimeout, l.HeadTimeout, l.BodyTimeout, ratePeriod,
+	} {
 		if d > 0 && (shortest == 0 || d < shortest) {
 			shortest = d
 		}
@@ -217,7 +219,7 @@ func (s *session) FoundTerminator(c *chat.Conn) error {
 		s.mode = modeChunkEnd
 		c.SetTerminator(chat.Count(int64(len(endOfChunk))))
 	case modeChunkEnd:
-		s.nextChunk()
+		s.chunkLine()
 	case modeTrailers:
 		s.trailer()
 	}
@@ -296,6 +298,9 @@ func (s *session) proceed() {
 	x := s.x
 	for x != nil && s.x == x && x.flags&xReturned != 0 && s.mode != modeOver && s.step(x) {
 	}
+	if s.x != nil && s.x.w.onDrain != nil && !s.high {
+		s.soon() // what is queued may be gone by then; or else HandleHigh was called, and HandleLow will be
+	}
 }
 
 // step makes one step; it answers false when there is nothing to do for now.
@@ -313,12 +318,12 @@ func (s *session) step(x *exchange) bool {
 	case x.onBody != nil && bodyOver && x.flags&xLastGiven == 0:
 		x.flags |= xLastGiven
 		s.callback(func() error { return x.onBody(nil, true) })
-	case x.w.onDrain != nil && !s.high && x.flags&xFinished == 0:
+	case x.w.onDrain != nil && x.flags&xFinished == 0 && !x.w.Full():
 		f := x.w.onDrain
 		x.w.onDrain = nil
 		s.callback(f)
 	case x.flags&(xFinished|xDeferred) == 0 && (x.onBody == nil || x.flags&xLastGiven != 0):
-		if !bodyOver && !s.drainable(x) {
+		if !bodyOver && !s.drainable(x) || x.tunnel() { // nobody is there to be its other end
 			x.flags |= xClose
 		}
 		if err := x.w.finish(); err != nil {
@@ -368,8 +373,11 @@ func (s *session) soon() {
 }
 
 func (s *session) afterwards() {
+	x := s.x
 	s.proceed()
-	s.drained()
+	if s.x == x { // or else what the client said before is not worked on yet
+		s.drained()
+	}
 }
 
 // resume goes on with input, unless the handler has paused it.
@@ -380,12 +388,18 @@ func (s *session) resume() {
 		}
 		s.c.Resume()
 	}
+	if s.eof {
+		s.soon()
+	}
 }
 
 // next is called when a request is answered and its input used up.
 func (s *session) next() {
 	x := s.x
 	last := x.flags&xClose != 0 || s.leaving
+	if last && x.flags&xBodyOver == 0 {
+		s.c.SetLinger() // the client is still sending
+	}
 	x.end(nil)
 	if s.gone || s.mode == modeOver {
 		return
@@ -397,9 +411,6 @@ func (s *session) next() {
 	}
 	s.expect(s.srv.limits.IdleTimeout)
 	s.resume()
-	if s.eof {
-		s.soon()
-	}
 }
 
 // drained closes when the client has ended its side and there is nothing left of what it said.
@@ -434,6 +445,7 @@ func (s *session) refuse(err *Error) {
 	}
 	s.srv.totals.refused.Add(1)
 	x.flags |= xClose | xBodyOver
+	s.c.SetLinger()
 	if x.flags&xFinished != 0 { // only its body was still to be dropped
 		s.next()
 		return
@@ -449,6 +461,7 @@ func (s *session) hangUp(cause error) {
 		_ = s.c.Abort() // the end of the stream would look like that of the response
 		return
 	}
+	s.c.SetLinger()
 	s.c.CloseWhenDoneWith(cause)
 }
 
@@ -491,6 +504,11 @@ func (s *session) HandleShutdown(*chat.Conn) error {
 	case s.x.flags&xHeadSent == 0:
 		s.x.flags |= xClose
 	}
+	if x := s.x; x != nil && x.w.onEnding != nil {
+		f := x.w.onEnding
+		x.w.onEnding = nil
+		f()
+	}
 	return nil
 }
 
@@ -510,11 +528,11 @@ func (s *session) HandleError(c *chat.Conn, err error) {
 	}
 	x := s.x
 	if x == nil || s.mode == modeTLS || x.flags&xFinished != 0 {
-		s.mode = modeOver
-		c.CloseWhenDoneWith(err)
+		s.hangUp(err)
 		return
 	}
 	x.flags |= xReturned | xClose | xBodyOver
+	s.c.SetLinger()
 	x.fail(&Error{Status: http.StatusInternalServerError})
 	x.cause = err
 	s.proceed()
@@ -528,8 +546,8 @@ func (s *session) HandleClose(_ *chat.Conn, cause error) {
 	s.gone, s.mode = true, modeOver
 	if x := s.x; x != nil {
 		if x.flags&xReturned == 0 {
-			x.reset()
 			s.x = nil
+			s.w.give(x)
 		} else {
 			if cause == nil && x.cause == nil {
 				cause = core.ErrClosed
