@@ -72,7 +72,22 @@ func start(t *testing.T, name string, args ...string) *process {
 func startWith(t *testing.T, stdin io.Reader, name string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: exec.Command(filepath.Join(binaries, name), args...), ended: make(chan struct{})}
-	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = stdin, &p.stdout, &p.stderr
+	p.cmd.Stdin, p.cmd.Stdout = stdin, &p.stdout
+	return p.run()
+}
+
+// startTo is start with a file for standard output.
+func startTo(t *testing.T, stdout *os.File, name string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(filepath.Join(binaries, name), args...), ended: make(chan struct{})}
+	p.cmd.Stdout = stdout
+	return p.run()
+}
+
+func (p *process) run() *process {
+	t := p.t
+	t.Helper()
+	p.cmd.Stderr = &p.stderr
 	p.cmd.WaitDelay = time.Second // for its output, when it is gone
 	require.NoError(t, p.cmd.Start())
 	go func() {

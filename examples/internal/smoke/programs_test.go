@@ -90,6 +90,7 @@ func webpage(c *client) {
 // clients are the examples that go to a server, with an operand that they take.
 var clients = map[string]string{
 	"chatclient": "127.0.0.1:6667",
+	"fetch":      "http://localhost/",
 	"httpget":    "http://localhost/",
 }
 
