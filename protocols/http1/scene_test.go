@@ -63,8 +63,21 @@ func hello(w *http1.ResponseWriter, _ *http1.Request) error {
 	return err
 }
 
-func hello(w *http1.ResponseWriter, _ *http1.Request) error {
-	w.Set("Content-Type", "text/plain")
-	_, err := w.WriteString("Hello, World!\n")
-	return err
+// An answer that comes before the body does is not lost when the body meets a closed connection.
+func TestAnswerBeforeBody(t *testing.T) {
+	for name, x := range map[string]struct{ head, want string }{
+		"refused by the handler":    {"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 403 "},
+		"too large":                 {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n", "HTTP/1.1 403 "},
+		"malformed":                 {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\n", "HTTP/1.1 400 "},
+		"malformed, with no length": {"POST / HTTP/1.1\r\nContent-Type: text/plain\r\n\r\n", "HTTP/1.1 400 "},
+	} {
+		s := newScene(t, handle(func(*http1.ResponseWriter, *http1.Request) error { return &http1.Error{Status: 403} }), sim.Config{})
+		s.p.Say(x.head)
+		s.Settle()
+		s.p.Say("01234")
+		s.Settle()
+		require.True(t, strings.HasPrefix(s.p.Read(), x.want), name)
+		s.p.WantClosed()
+		require.NoError(t, s.p.Err(), name)
+	}
 }
