@@ -16,6 +16,7 @@ import (
 	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core"
 	"github.com/parley-go/parley/core/sim"
+	"github.com/parley-go/parley/protocols/http1"
 	"github.com/parley-go/parley/protocols/smtp"
 )
 
@@ -78,13 +79,15 @@ func TestReadmeIsComplete(t *testing.T) {
 	}
 }
 
-// Each limit of package smtp is in the README.
+// Each limit of the protocols is in the README.
 func TestReadmeHasLimits(t *testing.T) {
-	_, table, found := strings.Cut(readme(t), "\n### SMTP\n")
-	require.True(t, found)
-	table, _, _ = strings.Cut(table, "\n## ")
-	for f := range reflect.TypeFor[smtp.Limits]().Fields() {
-		require.Contains(t, table, "`"+f.Name+"`")
+	for title, limits := range map[string]reflect.Type{"SMTP": reflect.TypeFor[smtp.Limits](), "HTTP": reflect.TypeFor[http1.Limits]()} {
+		_, table, found := strings.Cut(readme(t), "\n### "+title+"\n")
+		require.True(t, found)
+		table, _, _ = strings.Cut(table, "\n##")
+		for f := range limits.Fields() {
+			require.Contains(t, table, "`"+f.Name+"`", title)
+		}
 	}
 }
 
