@@ -161,9 +161,10 @@ type clientHost struct {
 	proxy   *url.URL
 	open    int
 	idle    int
-	waiting []*Call // those that are over among them are skipped
-	ready   bool    // is in Client.ready
-	blocked bool    // is in Client.blocked
+	waiting []*Call // from next on; those that are over among them are skipped
+	next    int
+	ready   bool // is in Client.ready
+	blocked bool // is in Client.blocked
 }
 
 func (cl *Client) prepare() error {
@@ -255,7 +256,7 @@ func (cl *Client) enqueue(c *Call) error {
 		cl.hosts[key] = h
 	}
 	c.host, c.state = h, callWaiting
-	h.waiting = append(h.waiting, c)
+	h.push(c)
 	cl.waiting++
 	cl.wake(h)
 	return nil
@@ -318,12 +319,10 @@ func (cl *Client) work() {
 	cl.tell()
 	for len(cl.ready) > 0 {
 		h := cl.ready[0]
-		cl.ready[0] = nil
-		cl.ready = cl.ready[1:]
+		cl.ready = slices.Delete(cl.ready, 0, 1)
 		h.ready = false
 		cl.dispatch(h)
 	}
-	cl.ready = nil
 	cl.checkDrained()
 }
 
@@ -339,8 +338,8 @@ func (cl *Client) tell() {
 
 // dispatch begins what can be begun of what waits for a host.
 func (cl *Client) dispatch(h *clientHost) {
-	for len(h.waiting) > 0 {
-		c := h.waiting[0]
+	for h.waits() {
+		c := h.waiting[h.next]
 		if c.state != callWaiting || c.host != h {
 			h.pop()
 			continue
@@ -373,10 +372,24 @@ func (cl *Client) dispatch(h *clientHost) {
 	}
 }
 
+func (h *clientHost) waits() bool { return h.next < len(h.waiting) }
+
+func (h *clientHost) push(c *Call) {
+	if h.next > 64 && h.next > len(h.waiting)/2 {
+		h.waiting = slices.Delete(h.waiting, 0, h.next)
+		h.next = 0
+	}
+	h.waiting = append(h.waiting, c)
+}
+
 func (h *clientHost) pop() {
-	h.waiting[0] = nil
-	if h.waiting = h.waiting[1:]; len(h.waiting) == 0 {
-		h.waiting = nil
+	h.waiting[h.next] = nil
+	if h.next++; h.next < len(h.waiting) {
+		return
+	}
+	h.waiting, h.next = h.waiting[:0], 0
+	if cap(h.waiting) > 64 {
+		h.waiting, h.next = nil, 0
 	}
 }
 
@@ -422,7 +435,7 @@ func (cl *Client) dial(h *clientHost, c *Call) {
 // free takes a connection back that can be used for another request.
 func (cl *Client) free(cc *clientConn) {
 	h := cc.host
-	if len(h.waiting) == 0 && len(cl.blocked) == 0 && (cl.closed != nil || h.idle >= cl.limits.IdlePerHost || cl.limits.Idle <= 0) {
+	if !h.waits() && len(cl.blocked) == 0 && (cl.closed != nil || h.idle >= cl.limits.IdlePerHost || cl.limits.Idle <= 0) {
 		cc.close(nil)
 		return
 	}
@@ -433,7 +446,7 @@ func (cl *Client) free(cc *clientConn) {
 	h.idle++
 	cl.idle = append(cl.idle, cc)
 	cc.c.SetIdleTimeout(max(cl.timeouts.Idle, 0))
-	if len(h.waiting) > 0 {
+	if h.waits() {
 		cl.wake(h)
 	}
 	cl.unblock()
@@ -536,11 +549,11 @@ func (cl *Client) checkDrained() {
 // failWaiting ends the calls that have no connection.
 func (cl *Client) failWaiting(err error) {
 	for _, h := range cl.hosts {
-		for _, c := range h.waiting {
+		for _, c := range h.waiting[h.next:] {
 			if c.state == callWaiting && c.host == h {
 				c.cancel(err)
 			}
 		}
-		h.waiting = nil
+		h.waiting, h.next = nil, 0
 	}
 }
