@@ -251,6 +251,7 @@ func (s *session) request() {
 	if err := h.parseRequest(x.buf, &s.srv.head); err != nil {
 		if _, first := prescan(x.buf, 0, 0, &s.srv.head); first != nil {
 			err = first
+			h.begin(nil) // in pieces it would not have been parsed at all, and its method not known
 		}
 		s.refuse(err)
 		return
@@ -287,10 +288,16 @@ func (s *session) request() {
 		x.fail(err)
 	}
 	s.inside = false
-	if s.x == x {
-		x.flags |= xReturned
-		s.proceed()
+	if s.x != x {
+		return
 	}
+	x.flags |= xReturned
+	if x.flags&^(xClose|xHasDate) == xBodyOver|xReturned && x.onBody == nil && x.w.onDrain == nil && !x.tunnel() &&
+		x.w.finish() == nil { // nearly always; step does the same
+		s.next()
+		return
+	}
+	s.proceed()
 }
 
 // proceed does what is to be done next about the request that is under way.
