@@ -10,8 +10,8 @@
 // NAME.part and renamed when all of it has come; a NAME.part that is left behind is gone on with by -c, if the server can
 // say that it is still a part of the same thing (NAME.part.from keeps what is needed for that).
 //
-// Redirections are followed with -L only, and up to ten: without, that one leads elsewhere is a failure, as is every other status
-// than 2xx. To standard output the body of such a response is written all the same.
+// Redirections are followed with -L only, and up to ten: without, that one leads elsewhere is a failure, as is every other
+// status than 2xx. To standard output the body of such a response is written all the same.
 package main
 
 import (

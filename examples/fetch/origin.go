@@ -28,7 +28,8 @@ type origin struct {
 
 func fromName(part string) string { return part + ".from" }
 
-// originOf is what a response says. What has no strong validator cannot be gone on with: it might be a part of something else.
+// originOf is what a response says. What has no strong validator cannot be gone on with: it might be a part of something
+// else.
 func originOf(u *url.URL, r *http1.Response) origin {
 	o := origin{URL: identity(u), size: -1}
 	if etag := string(r.Field("ETag")); strings.HasPrefix(etag, `"`) {
@@ -74,7 +75,10 @@ func (o *origin) save(part string) error {
 // load returns how many octets of a part can be gone on with; 0: begin anew.
 func (o *origin) load(part string, u *url.URL) int64 {
 	text, err := os.ReadFile(fromName(part))
-	if err != nil || json.Unmarshal(text, o) != nil || o.URL != identity(u) || o.validator() == "" || strings.ContainsAny(o.validator(), "\r\n\x00") {
+	if err != nil || json.Unmarshal(text, o) != nil || o.URL != identity(u) {
+		return 0
+	}
+	if v := o.validator(); v == "" || strings.ContainsAny(v, "\r\n\x00") {
 		return 0
 	}
 	info, err := os.Stat(part)
@@ -147,8 +151,8 @@ func contentRange(field []byte) (first, last, total int64, err error) {
 	return first, last, total, nil
 }
 
-// fileName is the file that is named after a URL: the end of its path, without what files should not have in their names. Where
-// the server redirects to has no say in it.
+// fileName is the file that is named after a URL: the end of its path, without what files should not have in their names.
+// Where the server redirects to has no say in it.
 func fileName(u *url.URL) string {
 	name := path.Base(u.Path)
 	if strings.HasSuffix(u.Path, "/") || name == "." || name == "/" {

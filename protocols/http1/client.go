@@ -15,19 +15,19 @@ import (
 	"github.com/parley-go/parley/core"
 )
 
-// Client makes requests over HTTP/1.1 connections, which it keeps for further ones. Its fields must not be changed once it is
-// used. Its methods and those of Call are for the loop's goroutine, and none of them calls a handler.
+// Client makes requests over HTTP/1.1 connections, which it keeps for further ones. Its fields must not be changed once it
+// is used. Its methods and those of Call are for the loop's goroutine, and none of them calls a handler.
 //
 //	c := &http1.Client{Loop: loop}
 //	_, err := c.Get("http://www.example.com/", func(r *http1.Response, body []byte, err error) { ... })
 //
 // A connection has one request at a time: nothing is pipelined. A request that finds no connection waits for one, in the
-// order of the calls to Do. When a connection that was used before ends before the first octet of an answer, which happens when
-// the server closes it just then, the request is made once more if that cannot do harm: see Outgoing.Idempotent.
+// order of the calls to Do. When a connection that was used before ends before the first octet of an answer, which happens
+// when the server closes it just then, the request is made once more if that cannot do harm: see Outgoing.Idempotent.
 //
-// Responses are read as strictly as a Server reads requests: whatever leaves room for two readings is an error (ErrResponse),
-// and so is a body that ends too early (io.ErrUnexpectedEOF). Bodies come as they were sent: no compression is asked for,
-// and none is undone.
+// Responses are read as strictly as a Server reads requests: whatever leaves room for two readings is an error
+// (ErrResponse), and so is a body that ends too early (io.ErrUnexpectedEOF). Bodies come as they were sent: no compression
+// is asked for, and none is undone.
 //
 // Connections that wait for a request keep Loop.Run going: see ClientTimeouts.Idle, CloseIdle and Shutdown.
 type Client struct {
@@ -37,12 +37,12 @@ type Client struct {
 	// Dialer has the time for connecting and the address to connect from. The addresses of a host are tried in turn.
 	Dialer core.Dialer
 
-	// TLSConfig is for https; nil is an empty one. Without a ServerName it is used with the host of the URL, without NextProtos
-	// with "http/1.1". Sessions are resumed if it has a ClientSessionCache.
+	// TLSConfig is for https; nil is an empty one. Without a ServerName it is used with the host of the URL, without
+	// NextProtos with "http/1.1". Sessions are resumed if it has a ClientSessionCache.
 	TLSConfig *tls.Config
 
-	// Proxy says which proxy to ask for a URL; nil, or an answer of nil, is none. Proxies are http://[user:password@]host:port,
-	// or https://. To those that the environment names:
+	// Proxy says which proxy to ask for a URL; nil, or an answer of nil, is none. Proxies are
+	// http://[user:password@]host:port, or https://. To those that the environment names:
 	//
 	//	func(u *url.URL) (*url.URL, error) { return http.ProxyFromEnvironment(&http.Request{URL: u}) }
 	//
@@ -161,9 +161,10 @@ type clientHost struct {
 	proxy   *url.URL
 	open    int
 	idle    int
-	waiting []*Call // those that are over among them are skipped
-	ready   bool    // is in Client.ready
-	blocked bool    // is in Client.blocked
+	waiting []*Call // from next on; those that are over among them are skipped
+	next    int
+	ready   bool // is in Client.ready
+	blocked bool // is in Client.blocked
 }
 
 func (cl *Client) prepare() error {
@@ -188,9 +189,9 @@ func (cl *Client) prepare() error {
 	return cl.err
 }
 
-// Do makes a request. h is called later, and HandleDone of it exactly once and last. An error is returned for what is wrong with
-// the request (then h is not called): ErrHeader, core.ErrOverflow when Limits.Waiting calls have no connection yet, core.ErrClosed
-// after Close or Shutdown. out and what it points to must stay as they are until HandleDone.
+// Do makes a request. h is called later, and HandleDone of it exactly once and last. An error is returned for what is
+// wrong with the request (then h is not called): ErrHeader, core.ErrOverflow when Limits.Waiting calls have no connection
+// yet, core.ErrClosed after Close or Shutdown. out and what it points to must stay as they are until HandleDone.
 func (cl *Client) Do(out *Outgoing, h ResponseHandler) (*Call, error) {
 	if err := cl.prepare(); err != nil {
 		return nil, err
@@ -255,7 +256,7 @@ func (cl *Client) enqueue(c *Call) error {
 		cl.hosts[key] = h
 	}
 	c.host, c.state = h, callWaiting
-	h.waiting = append(h.waiting, c)
+	h.push(c)
 	cl.waiting++
 	cl.wake(h)
 	return nil
@@ -318,12 +319,10 @@ func (cl *Client) work() {
 	cl.tell()
 	for len(cl.ready) > 0 {
 		h := cl.ready[0]
-		cl.ready[0] = nil
-		cl.ready = cl.ready[1:]
+		cl.ready = slices.Delete(cl.ready, 0, 1)
 		h.ready = false
 		cl.dispatch(h)
 	}
-	cl.ready = nil
 	cl.checkDrained()
 }
 
@@ -339,8 +338,8 @@ func (cl *Client) tell() {
 
 // dispatch begins what can be begun of what waits for a host.
 func (cl *Client) dispatch(h *clientHost) {
-	for len(h.waiting) > 0 {
-		c := h.waiting[0]
+	for h.waits() {
+		c := h.waiting[h.next]
 		if c.state != callWaiting || c.host != h {
 			h.pop()
 			continue
@@ -373,10 +372,24 @@ func (cl *Client) dispatch(h *clientHost) {
 	}
 }
 
+func (h *clientHost) waits() bool { return h.next < len(h.waiting) }
+
+func (h *clientHost) push(c *Call) {
+	if h.next > 64 && h.next > len(h.waiting)/2 {
+		h.waiting = slices.Delete(h.waiting, 0, h.next)
+		h.next = 0
+	}
+	h.waiting = append(h.waiting, c)
+}
+
 func (h *clientHost) pop() {
-	h.waiting[0] = nil
-	if h.waiting = h.waiting[1:]; len(h.waiting) == 0 {
-		h.waiting = nil
+	h.waiting[h.next] = nil
+	if h.next++; h.next < len(h.waiting) {
+		return
+	}
+	h.waiting, h.next = h.waiting[:0], 0
+	if cap(h.waiting) > 64 {
+		h.waiting, h.next = nil, 0
 	}
 }
 
@@ -422,7 +435,7 @@ func (cl *Client) dial(h *clientHost, c *Call) {
 // free takes a connection back that can be used for another request.
 func (cl *Client) free(cc *clientConn) {
 	h := cc.host
-	if len(h.waiting) == 0 && len(cl.blocked) == 0 && (cl.closed != nil || h.idle >= cl.limits.IdlePerHost || cl.limits.Idle <= 0) {
+	if !h.waits() && len(cl.blocked) == 0 && (cl.closed != nil || h.idle >= cl.limits.IdlePerHost || cl.limits.Idle <= 0) {
 		cc.close(nil)
 		return
 	}
@@ -433,7 +446,7 @@ func (cl *Client) free(cc *clientConn) {
 	h.idle++
 	cl.idle = append(cl.idle, cc)
 	cc.c.SetIdleTimeout(max(cl.timeouts.Idle, 0))
-	if len(h.waiting) > 0 {
+	if h.waits() {
 		cl.wake(h)
 	}
 	cl.unblock()
@@ -465,7 +478,7 @@ func (cl *Client) lost(cc *clientConn, cause error) {
 	cc.host.open--
 	cl.wake(cc.host)
 	cl.unblock()
-	if errors.Is(cause, core.ErrShutdown) || errors.Is(cause, core.ErrClosed) { // the loop's own: nothing will be dialled any more
+	if errors.Is(cause, core.ErrShutdown) || errors.Is(cause, core.ErrClosed) { // the loop's own: nothing is dialled any more
 		cl.failWaiting(cause)
 		cl.tell()
 	}
@@ -500,8 +513,8 @@ func (cl *Client) Close() {
 	cl.schedule()
 }
 
-// Shutdown ends the Client when the calls that were begun are over: nothing can be begun any more. done, if it is not nil, is
-// called then.
+// Shutdown ends the Client when the calls that were begun are over: nothing can be begun any more. done, if it is not nil,
+// is called then.
 func (cl *Client) Shutdown(done func()) {
 	if cl.prepare() != nil {
 		return
@@ -536,11 +549,11 @@ func (cl *Client) checkDrained() {
 // failWaiting ends the calls that have no connection.
 func (cl *Client) failWaiting(err error) {
 	for _, h := range cl.hosts {
-		for _, c := range h.waiting {
+		for _, c := range h.waiting[h.next:] {
 			if c.state == callWaiting && c.host == h {
 				c.cancel(err)
 			}
 		}
-		h.waiting = nil
+		h.waiting, h.next = nil, 0
 	}
 }

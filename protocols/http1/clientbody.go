@@ -59,7 +59,8 @@ func (b *bodyReader) More(limit int) ([]byte, error) {
 		b.fail(fmt.Errorf("http1: the request's body: %w", b.err))
 		return nil, io.EOF
 	case b.left >= 0 && b.eof && int64(n) < b.left:
-		b.fail(fmt.Errorf("http1: the request's body is %d octets short of its length: %w", b.left-int64(n), io.ErrUnexpectedEOF))
+		missing := b.left - int64(n)
+		b.fail(fmt.Errorf("http1: the request's body is %d octets short of its length: %w", missing, io.ErrUnexpectedEOF))
 		return nil, io.EOF
 	}
 	b.call.sent += int64(n)

@@ -66,9 +66,9 @@ func (c *Call) Over() bool { return c.state == callOver }
 // Cancel ends the call with context.Canceled, if it is not over. Nothing but HandleDone is called afterwards.
 func (c *Call) Cancel() { c.cancel(context.Canceled) }
 
-// Pause stops the response's body: HandleBody is not called, and the server is not read from, until Resume. What was read when
-// Pause was called may still come; when that is the end, HandleDone does, too. A call that is paused is not timed, but for
-// ClientTimeouts.Total.
+// Pause stops the response's body: HandleBody is not called, and the server is not read from, until Resume. What was read
+// when Pause was called may still come; when that is the end, HandleDone does, too. A call that is paused is not timed,
+// but for ClientTimeouts.Total.
 func (c *Call) Pause() {
 	c.paused = true
 	if c.conn != nil {
@@ -174,8 +174,8 @@ func (c *Call) restart() error {
 	return c.cl.enqueue(c)
 }
 
-// Response is a response that came in. Its methods are for the loop's goroutine, and what they return as []byte is borrowed, as is
-// the Response itself: see ResponseHandler.
+// Response is a response that came in. Its methods are for the loop's goroutine, and what they return as []byte is
+// borrowed, as is the Response itself: see ResponseHandler.
 type Response struct {
 	call *Call
 	conn *clientConn
@@ -208,8 +208,8 @@ func (r *Response) Trailers() *Fields {
 	return &r.conn.trailers.Fields
 }
 
-// ContentLength is how long the body is, in octets: 0 if there is none, -1 if it is not known beforehand. In answer to HEAD, and
-// with 304, it is what the length would be otherwise.
+// ContentLength is how long the body is, in octets: 0 if there is none, -1 if it is not known beforehand. In answer to
+// HEAD, and with 304, it is what the length would be otherwise.
 func (r *Response) ContentLength() int64 {
 	h := &r.conn.head
 	switch {

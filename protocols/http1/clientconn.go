@@ -32,10 +32,10 @@ const (
 	connTrailers
 )
 
-var connStates = [...]string{"connecting", "the TLS handshake with the proxy", "the proxy's answer to CONNECT", "the TLS handshake",
-	"idle", "the response", "the response's body", "the response's body", "the response's body", "the response's body", "the response's body"}
+var connStates = [...]string{"connecting", "the TLS handshake with the proxy", "the proxy's answer to CONNECT",
+	"the TLS handshake", "idle", "the response", "the response's body"}
 
-func (s connState) String() string { return connStates[s] }
+func (s connState) String() string { return connStates[min(s, connBody)] }
 
 // clientConn is a connection of a Client, and the handler of its conversation.
 type clientConn struct {

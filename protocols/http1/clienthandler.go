@@ -7,28 +7,28 @@ import (
 	"github.com/parley-go/parley/core"
 )
 
-// ResponseHandler is told what becomes of a call. Its methods are called on the loop's goroutine and must not block. An error of
-// the first two ends the call with it. A panic does so too, and is logged.
+// ResponseHandler is told what becomes of a call. Its methods are called on the loop's goroutine and must not block. An
+// error of the first two ends the call with it. A panic does so too, and is logged.
 type ResponseHandler interface {
-	// HandleResponse is called when the head of the final response is there; not if the call fails before. r is borrowed: it may
-	// be used until HandleDone returns.
+	// HandleResponse is called when the head of the final response is there; not if the call fails before. r is borrowed:
+	// it may be used until HandleDone returns.
 	HandleResponse(c *Call, r *Response) error
 
 	// HandleBody is called with each piece of the body as it comes, never empty. p is borrowed until it returns.
 	HandleBody(c *Call, p []byte) error
 
-	// HandleDone is called once and last: with nil when the response has come whole, otherwise with why not. Nothing that came
-	// before counts as whole then.
+	// HandleDone is called once and last: with nil when the response has come whole, otherwise with why not. Nothing that
+	// came before counts as whole then.
 	HandleDone(c *Call, err error)
 }
 
 // RedirectHandler is a ResponseHandler that has a say in redirections.
 type RedirectHandler interface {
-	// HandleRedirect is called before a redirection is followed. Another method than HEAD becomes GET, and has no body any more,
-	// with 301, 302 and 303; with 307 and 308 method and body stay, and the latter has to be one that can be read again, else the
-	// call ends with ErrReplay. Authorization and Cookie fields do not go to another scheme, host or port, except from http to
-	// https on their usual ports, and do not come back. r is borrowed until it returns. An error ends the call with it;
-	// http.ErrUseLastResponse has r handed on as the response.
+	// HandleRedirect is called before a redirection is followed. Another method than HEAD becomes GET, and has no body any
+	// more, with 301, 302 and 303; with 307 and 308 method and body stay, and the latter has to be one that can be read
+	// again, else the call ends with ErrReplay. Authorization and Cookie fields do not go to another scheme, host or port,
+	// except from http to https on their usual ports, and do not come back. r is borrowed until it returns. An error ends
+	// the call with it; http.ErrUseLastResponse has r handed on as the response.
 	HandleRedirect(c *Call, r *Response, to *url.URL) error
 }
 
@@ -71,9 +71,9 @@ func (f *ResponseFuncs) HandleDone(c *Call, err error) {
 // DefaultCollect is how much Collect takes unless told.
 const DefaultCollect = 10 << 20
 
-// Collect returns a ResponseHandler that gathers the body, up to limit octets: DefaultCollect if 0, any number if negative. More
-// is core.ErrTooLong. done is called at the end; r is nil if there was no response; r and body are borrowed until it returns,
-// and body is what came if there is an error.
+// Collect returns a ResponseHandler that gathers the body, up to limit octets: DefaultCollect if 0, any number if
+// negative. More is core.ErrTooLong. done is called at the end; r is nil if there was no response; r and body are borrowed
+// until it returns, and body is what came if there is an error.
 func Collect(limit int64, done func(r *Response, body []byte, err error)) ResponseHandler {
 	if limit == 0 {
 		limit = DefaultCollect

@@ -203,7 +203,7 @@ func TestClientNetHTTP(t *testing.T) {
 			require.Equal(t, uint64(1), l.stats().Dialled)
 			require.Equal(t, "closing", string(get("/close").body))
 
-			text := bytes.Repeat([]byte("0123456789abcdef"), 1<<17)
+			text := bytes.Repeat([]byte("0123456789abcdef"), 1<<14)
 			for name, out := range map[string]Outgoing{
 				"memory":  {Body: bytes.NewReader(text)},
 				"chunked": {Body: io.MultiReader(bytes.NewReader(text))},
@@ -244,7 +244,7 @@ func TestClientNetHTTP(t *testing.T) {
 				require.Equal(t, 200, r.status)
 			}
 			// A server that answers and goes, while much is on its way to it: the answer is heard.
-			r = l.fetch(Outgoing{Method: "POST", Body: bytes.NewReader(bytes.Repeat(text, 8))}, site.URL+"/early")
+			r = l.fetch(Outgoing{Method: "POST", Body: bytes.NewReader(bytes.Repeat(text, 64))}, site.URL+"/early")
 			require.NoError(t, r.err)
 			require.Equal(t, 413, r.status)
 			require.Zero(t, l.stats().Active)

@@ -20,22 +20,23 @@ type Outgoing struct {
 	// Method is http.MethodGet if "". CONNECT is not for it.
 	Method string
 
-	// URL is http:// or https://. A user name and password in it are sent as Basic authentication unless there is an Authorization
-	// field; a fragment is not sent.
+	// URL is http:// or https://. A user name and password in it are sent as Basic authentication unless there is an
+	// Authorization field; a fragment is not sent.
 	URL *url.URL
 
 	// Host is the Host field; "": that of the URL.
 	Host string
 
-	// Header are further fields. Names must be tokens and values must have neither CR, LF nor other controls: ErrHeader. What says
-	// how long the request is and what becomes of the connection is not for it (ErrHeader): Content-Length, Transfer-Encoding,
-	// Trailer, Expect, Upgrade, Host, Keep-Alive, TE, Proxy-Authorization, and Connection, of which "close" is NoKeepAlive.
+	// Header are further fields. Names must be tokens and values must have neither CR, LF nor other controls: ErrHeader.
+	// What says how long the request is and what becomes of the connection is not for it (ErrHeader): Content-Length,
+	// Transfer-Encoding, Trailer, Expect, Upgrade, Host, Keep-Alive, TE, Proxy-Authorization, and Connection, of which
+	// "close" is NoKeepAlive.
 	Header http.Header
 
 	// Body is the body; nil: there is none. It is read up to its end or to Length, on the loop if it is a *bytes.Reader,
-	// *bytes.Buffer, *strings.Reader or a regular *os.File or if Direct is set, otherwise on another goroutine; it may be read
-	// from for a while after the call has ended. It is not closed. What those four have from their position on is their length,
-	// which is sent beforehand, and they can be read again for a redirection or a second attempt.
+	// *bytes.Buffer, *strings.Reader or a regular *os.File or if Direct is set, otherwise on another goroutine; it may be
+	// read from for a while after the call has ended. It is not closed. What those four have from their position on is
+	// their length, which is sent beforehand, and they can be read again for a redirection or a second attempt.
 	Body io.Reader
 
 	// Length is how long the body is, in octets; 0: what Body is known to have, otherwise it is sent in chunks; negative: in
@@ -49,16 +50,16 @@ type Outgoing struct {
 	// Call.ResumeBody has it asked again.
 	Direct bool
 
-	// Trailer are fields behind a body in chunks. Its names are announced in the head; its values are looked up when the body is at
-	// its end. RFC 9110 section 6.5
+	// Trailer are fields behind a body in chunks. Its names are announced in the head; its values are looked up when the
+	// body is at its end. RFC 9110 section 6.5
 	Trailer http.Header
 
 	// Expect has the server say "100 Continue" before the body is sent, if there is one: RFC 9110 section 10.1.1. See
 	// ClientTimeouts.Continue. After 417 the request is made once more without.
 	Expect bool
 
-	// Idempotent says that to make the request twice does what making it once does, as that of GET, HEAD, OPTIONS, TRACE, PUT and
-	// DELETE: RFC 9110 section 9.2.2.
+	// Idempotent says that to make the request twice does what making it once does, as that of GET, HEAD, OPTIONS, TRACE,
+	// PUT and DELETE: RFC 9110 section 9.2.2.
 	Idempotent bool
 
 	// BodyLimit is the largest body of the response, in octets; 0: ClientLimits.Body.
@@ -284,8 +285,10 @@ func (c *Call) appendHead(p []byte, cc *clientConn) []byte {
 
 func wantsClose(h http.Header) bool {
 	for name, values := range h {
-		if strings.EqualFold(name, "Connection") && slices.ContainsFunc(values, func(v string) bool { return strings.EqualFold(v, "close") }) {
-			return true
+		for _, v := range values {
+			if strings.EqualFold(name, "Connection") && strings.EqualFold(v, "close") {
+				return true
+			}
 		}
 	}
 	return false

@@ -259,6 +259,26 @@ func TestClientCancel(t *testing.T) {
 	}
 }
 
+// A call that is given up while it connects, or looks a name up, leaves nothing behind.
+func TestClientCancelWhileConnecting(t *testing.T) {
+	for _, target := range []string{"http://hole/", "http://server/"} {
+		for _, end := range []func(*clientScene, *outcome){func(_ *clientScene, o *outcome) { o.call.Cancel() }, func(s *clientScene, _ *outcome) { s.cl.Close() }} {
+			s := newClientScene(t, sim.Config{Work: time.Second, Latency: time.Second}, nil)
+			s.Host("hole", "192.0.2.9")
+			s.BlackHole("192.0.2.9")
+			o := s.get(target)
+			s.Advance(10 * time.Millisecond)
+			require.Equal(t, 1, s.cl.Stats().Open)
+			end(s, o)
+			s.Advance(time.Minute)
+			require.Equal(t, 1, o.done)
+			require.Error(t, o.err)
+			require.Zero(t, s.cl.Stats().Open)
+			require.Zero(t, s.Files())
+		}
+	}
+}
+
 // A handler may cancel, close the Client, or begin calls, from wherever it is.
 func TestClientFromWithinHandlers(t *testing.T) {
 	for name, act := range map[string]func(*clientScene, *outcome){

@@ -95,8 +95,8 @@ func (c *Call) redirect(to *url.URL, keep bool) {
 	c.header = header
 }
 
-// sameOrigin tells whether what is for one URL's server may be told to the other's: scheme, host and port are equal, or it is
-// the same host on the usual ports, and from http to https.
+// sameOrigin tells whether what is for one URL's server may be told to the other's: scheme, host and port are equal, or it
+// is the same host on the usual ports, and from http to https.
 func sameOrigin(from, to *url.URL) bool {
 	if !strings.EqualFold(from.Hostname(), to.Hostname()) {
 		return false
@@ -104,5 +104,6 @@ func sameOrigin(from, to *url.URL) bool {
 	if from.Scheme == to.Scheme {
 		return hostPort(from) == strings.Replace(hostPort(to), to.Hostname(), from.Hostname(), 1)
 	}
-	return from.Scheme == "http" && to.Scheme == "https" && strings.HasSuffix(hostPort(from), ":80") && strings.HasSuffix(hostPort(to), ":443")
+	usual := strings.HasSuffix(hostPort(from), ":80") && strings.HasSuffix(hostPort(to), ":443")
+	return from.Scheme == "http" && to.Scheme == "https" && usual
 }

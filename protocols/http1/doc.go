@@ -19,6 +19,8 @@
 //     or later ([ResponseWriter.Defer]). [ResponseWriter.Upgrade] makes another protocol of the connection.
 //   - [EventStream]: server-sent events.
 //   - [Limits], with defaults for the open internet.
+//   - [Client]: requests on the same loop, over connections that it keeps; [Outgoing] is what is sent, a [ResponseHandler] is
+//     told of the [Response], [Call] is on its way between them; [ClientLimits], [ClientTimeouts].
 //
 // Method and status constants, http.Header, cookies, URLs and the like are those of package net/http and its neighbours; the
 // names of this package stand beside theirs in one file.
@@ -46,4 +48,13 @@
 // response is not lost.
 //
 // When the loop shuts down, idle connections are closed, and what is under way is answered with "Connection: close".
+//
+// # The client
+//
+// A [Client] reads responses by the same parser as strictly: what could be read in two ways is [ErrResponse], and octets that
+// nobody asked for end the connection and answer no request. A body is whole when its length, its last chunk or, without
+// both, the end of the connection in good order says so (with TLS that is close_notify); anything else is
+// io.ErrUnexpectedEOF.
+//
+// What is not there: pipelining, compression, HTTP/2, protocols that a request could change to (101), caching, SOCKS.
 package http1

@@ -233,7 +233,7 @@ func TestFetchResume(t *testing.T) {
 	_ = d.asked(t)
 	p.wantExit(0)
 	d.stop.Store(5000)
-	p = start(t, "fetch", "-timeout", "200ms", "-o", name, d.URL+"/file")
+	p = start(t, "fetch", "-timeout", "1s", "-o", name, d.URL+"/file")
 	p.wantComplaint(1, "timeout; 5000 of 300000 octets")
 }
 
