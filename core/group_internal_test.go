@@ -51,25 +51,31 @@ func TestPostToWakesOnce(t *testing.T) {
 	g, spies := spiedGroup(t, 2)
 	from, to := g.loops[0], g.loops[1]
 	ran := 0
+	require.True(t, from.PostTo(to, func() { ran++ }))
+	require.Zero(t, spies[1].wakes.Load(), "it does not wait")
+	_, err := to.Step(0)
+	require.NoError(t, err)
+
+	to.asleep.Store(true)
 	from.AfterFunc(0, func() {
 		for range 1000 {
 			require.True(t, from.PostTo(to, func() { ran++ }))
 		}
 		require.Zero(t, spies[1].wakes.Load(), "the pass is not over")
 	})
-	_, err := from.Step(0)
+	_, err = from.Step(0)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, spies[1].wakes.Load())
 	_, err = to.Step(0)
 	require.NoError(t, err)
-	require.Equal(t, 1000, ran)
+	require.Equal(t, 1001, ran)
 
 	require.True(t, from.PostTo(to, func() { ran++ })) // outside of a pass, at once
 	require.EqualValues(t, 2, spies[1].wakes.Load())
 	require.True(t, to.Post(func() { ran++ }))
 	require.EqualValues(t, 2, spies[1].wakes.Load(), "it is awake already")
 	_, _ = to.Step(0)
-	require.Equal(t, 1002, ran)
+	require.Equal(t, 1003, ran)
 
 	from.AfterFunc(0, func() {
 		from.PostTo(to, func() { ran++ })
@@ -79,14 +85,14 @@ func TestPostToWakesOnce(t *testing.T) {
 	_, _ = from.Step(0)
 	require.EqualValues(t, 3, spies[1].wakes.Load())
 	_, _ = to.Step(0)
-	require.Equal(t, 1004, ran)
+	require.Equal(t, 1005, ran)
 
 	from.AfterFunc(0, func() {
 		from.PostTo(to, func() { ran++ })
 		_, _ = to.Step(0) // as if it had been awake
 	})
 	_, _ = from.Step(0)
-	require.Equal(t, 1005, ran)
+	require.Equal(t, 1006, ran)
 	require.EqualValues(t, 3, spies[1].wakes.Load(), "there is nothing left to wake it for")
 }
 
