@@ -1,6 +1,7 @@
 package core
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"sync/atomic"
@@ -118,4 +119,40 @@ func TestGroupEndsWithALoopThatFails(t *testing.T) {
 	require.ErrorIs(t, g.Run(t.Context()), broken)
 	require.Equal(t, 3, g.Stats().Timers)
 	require.ErrorIs(t, g.Run(t.Context()), broken, "that loop does not work any more")
+}
+
+// BenchmarkPost is what a post to another loop costs, 100 in a pass, while that loop runs; and how often it is woken.
+func BenchmarkPost(b *testing.B) {
+	for _, name := range []string{"Post", "PostTo"} {
+		b.Run(name, func(b *testing.B) {
+			g, err := NewGroup(2, Options{MaxPosts: 1 << 30})
+			require.NoError(b, err)
+			defer g.Close()
+			from, to := g.loops[0], g.loops[1]
+			spy := &spyPoller{Poller: to.poller}
+			to.poller = spy
+			post := func(f func()) bool { return from.PostTo(to, f) }
+			if name == "Post" {
+				post = to.Post
+			}
+			ran, left := 0, b.N
+			f := func() { ran++ }
+			var batch func()
+			batch = func() {
+				for range min(left, 100) {
+					post(f)
+					left--
+				}
+				if left > 0 {
+					from.AfterFunc(0, batch)
+				}
+			}
+			from.AfterFunc(0, batch)
+			b.ReportAllocs()
+			b.ResetTimer()
+			require.NoError(b, g.Run(context.Background()))
+			b.ReportMetric(float64(spy.wakes.Load())/float64(b.N), "wakes/op")
+			require.Equal(b, b.N, ran)
+		})
+	}
 }
