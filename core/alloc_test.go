@@ -86,8 +86,7 @@ func TestTimerAllocatesNothing(t *testing.T) {
 	l := crowdedLoop(t, 1000)
 	reset := l.AfterFunc(time.Minute, func() {})
 	fired := 0
-	var again *Timer
-	again = l.AfterFunc(0, func() { fired++ })
+	again := l.AfterFunc(0, func() { fired++ })
 	require.Zero(t, testing.AllocsPerRun(500, func() {
 		reset.Reset(30 * time.Minute)
 		again.Reset(0)
