@@ -95,6 +95,11 @@ func (t *transport) Send(p []byte) (int, error) {
 	return n, t.failed(err)
 }
 
+func (t *transport) SendVector(p [][]byte) (int, error) {
+	n, err := (*Dispatcher)(t).Dispatcher.SendVector(p)
+	return n, t.failed(err)
+}
+
 func (t *transport) SendFile(f *os.File, offset int64, n int) (int, error) {
 	n, err := (*Dispatcher)(t).Dispatcher.SendFile(f, offset, n)
 	return n, t.failed(err)

@@ -100,6 +100,7 @@ func (t *printer) Send(p []byte) (int, error) {
 	return n, nil
 }
 
+func (*printer) SendVector([][]byte) (int, error)           { return 0, core.ErrUnsupported }
 func (*printer) SendFile(*os.File, int64, int) (int, error) { return 0, core.ErrUnsupported }
 func (*printer) Borrow(n int) []byte                        { return make([]byte, 0, n) }
 func (*printer) GiveBack([]byte)                            {}

@@ -37,6 +37,9 @@ type Transport interface {
 	// SendFile: see core.Dispatcher.SendFile. ErrUnsupported is always a possible answer.
 	SendFile(f *os.File, offset int64, n int) (int, error)
 
+	// SendVector: see core.Dispatcher.SendVector. ErrUnsupported is always a possible answer.
+	SendVector(p [][]byte) (int, error)
+
 	// Borrow and GiveBack lend a buffer: see core.Loop.
 	Borrow(n int) []byte
 	GiveBack(p []byte)
@@ -211,6 +214,9 @@ func push[T octets](o *Output, t Transport, p T) error {
 		o.added()
 		return nil
 	}
+	if len(o.lent) > 0 && o.queue == nil && len(p) >= core.LargeBuffer {
+		return o.sendBehind(t, []byte(p))
+	}
 	if err := o.sendNow(t); err != nil {
 		return err
 	}
@@ -223,6 +229,30 @@ func push[T octets](o *Output, t Transport, p T) error {
 	n, large := 0, []byte(p)
 	if o.queue == nil {
 		var err error
+		if n, err = o.send(t, large); err != nil {
+			return err
+		}
+	}
+	o.spill(t, large[n:])
+	return nil
+}
+
+// sendBehind sends the bytes of this event, and large bytes behind them: a head and a body, say, in one call.
+func (o *Output) sendBehind(t Transport, large []byte) error {
+	v := vectors.Get().(*vector)
+	defer v.free()
+	n, err := o.sendVector(t, append(v.pieces[:0], o.lent, large))
+	if err != nil {
+		return err
+	}
+	if m := len(o.lent); n < m {
+		o.spill(t, o.lent[n:])
+		n = 0
+	} else {
+		n -= m
+	}
+	o.lent, o.room = o.lent[:0], 0
+	if n == 0 && o.queue == nil { // the transport has one piece at a time
 		if n, err = o.send(t, large); err != nil {
 			return err
 		}

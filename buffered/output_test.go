@@ -24,6 +24,8 @@ type pipe struct {
 	sent  bytes.Buffer
 	sends int
 	lent  int
+
+	vectors bool // it takes several pieces in one call
 }
 
 func (p *pipe) Send(b []byte) (int, error) {
@@ -41,6 +43,21 @@ func (p *pipe) Send(b []byte) (int, error) {
 	}
 	p.sent.Write(b[:n])
 	return n, nil
+}
+
+func (p *pipe) SendVector(pieces [][]byte) (int, error) {
+	if !p.vectors {
+		return 0, core.ErrUnsupported
+	}
+	if len(pieces) > core.MaxVector {
+		panic("too many pieces")
+	}
+	for _, b := range pieces {
+		if len(b) == 0 {
+			panic("an empty piece")
+		}
+	}
+	return p.Send(bytes.Join(pieces, nil))
 }
 
 func (p *pipe) SendFile(*os.File, int64, int) (int, error) { return 0, core.ErrUnsupported }
@@ -98,7 +115,7 @@ func TestPushCopies(t *testing.T) {
 func TestOrderUnderRandomRoom(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 300 {
-		p := &pipe{}
+		p := &pipe{vectors: rng.IntN(2) == 0}
 		var o buffered.Output
 		var want bytes.Buffer
 		for range 1 + rng.IntN(20) {
@@ -388,7 +405,7 @@ func FuzzOutput(f *testing.F) {
 	f.Add([]byte{0, 10, 1, 200, 2, 5, 3, 0, 0, 255, 2, 255})
 	f.Add([]byte{4, 10, 4, 200, 5, 9, 0, 9, 2, 1, 4, 255, 5, 200, 3, 9, 4, 1, 2, 5, 4, 255, 0, 3, 4, 2, 2, 255, 5, 255, 4, 9})
 	f.Fuzz(func(t *testing.T, ops []byte) {
-		p := &pipe{}
+		p := &pipe{vectors: len(ops)%4 < 2}
 		var o buffered.Output
 		var want bytes.Buffer
 		next := byte(0)

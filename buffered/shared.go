@@ -1,6 +1,7 @@
 package buffered
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -203,8 +204,25 @@ func (d *Dispatcher) FlushShared() bool {
 // flushShared makes one send of the messages in front of the queue, which are gathered if they are short.
 func (o *Output) flushShared(t Transport, budget int) (int, error) {
 	q := o.queue
+	if q.len() > 1 && len(q.front().block) > gatherBelow {
+		v := vectors.Get().(*vector)
+		defer v.free()
+		pieces := v.pieces[:0]
+		for _, s := range q.segments[q.first:] {
+			if s.shared == nil || len(pieces) == cap(pieces) || budget <= 0 {
+				break
+			}
+			pieces = append(pieces, s.block[:min(len(s.block), budget)])
+			budget -= len(s.block)
+		}
+		n, err := o.sendVector(t, pieces)
+		if err == nil {
+			o.sharedSent(n)
+		}
+		return n, err
+	}
 	p := q.front().block
-	if q.len() > 1 && len(p) <= gatherBelow {
+	if q.len() > 1 {
 		b := t.Borrow(core.LargeBuffer)
 		defer t.GiveBack(b)
 		for _, s := range q.segments[q.first:] {
@@ -216,9 +234,15 @@ func (o *Output) flushShared(t Transport, budget int) (int, error) {
 		p = b
 	}
 	n, err := o.send(t, p[:min(len(p), budget)])
-	if err != nil {
-		return n, err // everything was dropped
+	if err == nil { // else everything was dropped
+		o.sharedSent(n)
 	}
+	return n, err
+}
+
+// sharedSent takes n bytes of messages out of the front of the queue.
+func (o *Output) sharedSent(n int) {
+	q := o.queue
 	q.bytes -= n
 	for left := n; left > 0; {
 		s := q.front()
@@ -232,6 +256,40 @@ func (o *Output) flushShared(t Transport, budget int) (int, error) {
 	if q.len() == 0 {
 		o.queue = nil
 		q.free()
+	}
+}
+
+// vector is room for the pieces of one send.
+type vector struct{ pieces [core.MaxVector][]byte }
+
+var vectors = sync.Pool{New: func() any { return new(vector) }}
+
+func (v *vector) free() {
+	clear(v.pieces[:])
+	vectors.Put(v)
+}
+
+// sendVector is send for several pieces: of the first one alone if the transport cannot do it in one call.
+func (o *Output) sendVector(t Transport, p [][]byte) (int, error) {
+	if o.state&outBlocked != 0 {
+		return 0, nil
+	}
+	n, err := t.SendVector(p)
+	switch {
+	case errors.Is(err, core.ErrUnsupported):
+		return o.send(t, p[0])
+	case err == core.ErrWouldBlock:
+		n, err = 0, nil
+	case err != nil:
+		o.fail(t)
+		return n, err
+	}
+	all := 0
+	for _, piece := range p {
+		all += len(piece)
+	}
+	if n < all {
+		o.state |= outBlocked
 	}
 	return n, nil
 }

@@ -175,3 +175,52 @@ func TestSharedAboveTheHighMark(t *testing.T) {
 	require.Equal(t, 370_000, p.sent.Len())
 	require.Equal(t, 1, m.Refs())
 }
+
+// Long messages go out from where they lie, several in one call if the transport can; so do a head and a long body.
+func TestSendVector(t *testing.T) {
+	for _, vectors := range []bool{true, false} {
+		p := &pipe{vectors: vectors, room: 50_000}
+		var o buffered.Output
+		m := buffered.NewShared(bytes.Repeat([]byte("m"), 10_000))
+		for range 40 {
+			require.NoError(t, o.PushShared(p, m))
+		}
+		require.NoError(t, o.Flush(p))
+		require.True(t, o.Blocked())
+		require.Equal(t, 350_000, o.Len())
+		p.room, p.sends = -1, 0
+		for !o.Empty() {
+			o.Writable()
+			require.NoError(t, o.Flush(p))
+		}
+		require.Equal(t, strings.Repeat("m", 400_000), p.sent.String())
+		if vectors {
+			require.LessOrEqual(t, p.sends, 5)
+		}
+		require.Equal(t, 1, m.Refs())
+
+		for _, room := range []int{-1, 0, 3, 4, 5, 100_000} {
+			p := &pipe{vectors: vectors, room: room}
+			require.NoError(t, o.PushString(p, "head"))
+			body := strings.Repeat("b", 200_000)
+			require.NoError(t, o.PushString(p, body))
+			require.NoError(t, o.PushString(p, "tail"))
+			sends := p.sends
+			p.room = -1
+			for !o.Empty() {
+				o.Writable()
+				require.NoError(t, o.Flush(p))
+			}
+			require.Equal(t, "head"+body+"tail", p.sent.String())
+			if vectors {
+				require.Equal(t, 1, sends)
+			}
+			require.Zero(t, p.lent)
+		}
+		o = buffered.Output{}
+		bad := &pipe{vectors: vectors, err: syscall.EPIPE}
+		require.NoError(t, o.PushString(bad, "head"))
+		require.ErrorIs(t, o.PushString(bad, strings.Repeat("b", 200_000)), syscall.EPIPE)
+		require.Zero(t, bad.lent)
+	}
+}

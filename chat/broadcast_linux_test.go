@@ -151,9 +151,10 @@ func BenchmarkBroadcast(b *testing.B) {
 
 // No allocation per delivery of a broadcast, nor for the message: of one, and of several in an event.
 func TestNoAllocationPerBroadcast(t *testing.T) {
-	for _, messages := range []int{1, 5} {
+	for _, x := range []struct{ messages, size int }{{1, 64}, {5, 64}, {3, 8 << 10}} {
+		messages := x.messages
 		c := newCrowd(t, "unix", 500)
-		text := []byte(strings.Repeat("x", 62) + "\r\n")
+		text := bytes.Repeat([]byte("x"), x.size)
 		say := func() {
 			for range messages {
 				m := buffered.NewShared(text)

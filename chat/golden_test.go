@@ -287,6 +287,7 @@ func (g *goldenTransport) Send(p []byte) (int, error) {
 	return n, nil
 }
 
+func (g *goldenTransport) SendVector([][]byte) (int, error)           { return 0, core.ErrUnsupported }
 func (g *goldenTransport) SendFile(*os.File, int64, int) (int, error) { return 0, core.ErrUnsupported }
 func (g *goldenTransport) Borrow(n int) []byte                        { return make([]byte, 0, max(n, core.LargeBuffer)) }
 func (g *goldenTransport) GiveBack([]byte)                            {}

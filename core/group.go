@@ -193,7 +193,7 @@ func (g *Group) rest(l *Loop) bool {
 	g.ended = true
 	for _, o := range g.loops {
 		if o != l {
-			_ = o.poller.Wake()
+			_ = o.poller.Wake() // it looks at posts before it waits, but not at this
 		}
 	}
 	return true
@@ -256,7 +256,11 @@ func (g *Group) Close() error {
 func (g *Group) Stats() Stats {
 	var sum Stats
 	for _, l := range g.loops {
-		sum.add(l.published.get())
+		l.published.mu.Lock()
+		s := l.published.stats
+		l.published.mu.Unlock()
+		s.Posts = l.box.len()
+		sum.add(s)
 	}
 	return sum
 }
@@ -271,18 +275,12 @@ type published struct {
 	at    int64
 }
 
-func (p *published) get() Stats {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.stats
-}
-
 // publish is called on the loop's goroutine.
 func (l *Loop) publish() {
-	s := l.Stats()
 	p := &l.published
 	p.at = l.now
 	p.mu.Lock()
-	p.stats = s
+	p.stats = l.stats
+	p.stats.Channels, p.stats.Timers, p.stats.Work = l.open, len(l.timers.heap), l.pool.busy()
 	p.mu.Unlock()
 }

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"sync/atomic"
@@ -51,25 +52,31 @@ func TestPostToWakesOnce(t *testing.T) {
 	g, spies := spiedGroup(t, 2)
 	from, to := g.loops[0], g.loops[1]
 	ran := 0
+	require.True(t, from.PostTo(to, func() { ran++ }))
+	require.Zero(t, spies[1].wakes.Load(), "it does not wait")
+	_, err := to.Step(0)
+	require.NoError(t, err)
+
+	to.asleep.Store(true)
 	from.AfterFunc(0, func() {
 		for range 1000 {
 			require.True(t, from.PostTo(to, func() { ran++ }))
 		}
 		require.Zero(t, spies[1].wakes.Load(), "the pass is not over")
 	})
-	_, err := from.Step(0)
+	_, err = from.Step(0)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, spies[1].wakes.Load())
 	_, err = to.Step(0)
 	require.NoError(t, err)
-	require.Equal(t, 1000, ran)
+	require.Equal(t, 1001, ran)
 
 	require.True(t, from.PostTo(to, func() { ran++ })) // outside of a pass, at once
 	require.EqualValues(t, 2, spies[1].wakes.Load())
 	require.True(t, to.Post(func() { ran++ }))
 	require.EqualValues(t, 2, spies[1].wakes.Load(), "it is awake already")
 	_, _ = to.Step(0)
-	require.Equal(t, 1002, ran)
+	require.Equal(t, 1003, ran)
 
 	from.AfterFunc(0, func() {
 		from.PostTo(to, func() { ran++ })
@@ -79,14 +86,14 @@ func TestPostToWakesOnce(t *testing.T) {
 	_, _ = from.Step(0)
 	require.EqualValues(t, 3, spies[1].wakes.Load())
 	_, _ = to.Step(0)
-	require.Equal(t, 1004, ran)
+	require.Equal(t, 1005, ran)
 
 	from.AfterFunc(0, func() {
 		from.PostTo(to, func() { ran++ })
 		_, _ = to.Step(0) // as if it had been awake
 	})
 	_, _ = from.Step(0)
-	require.Equal(t, 1005, ran)
+	require.Equal(t, 1006, ran)
 	require.EqualValues(t, 3, spies[1].wakes.Load(), "there is nothing left to wake it for")
 }
 
@@ -112,4 +119,40 @@ func TestGroupEndsWithALoopThatFails(t *testing.T) {
 	require.ErrorIs(t, g.Run(t.Context()), broken)
 	require.Equal(t, 3, g.Stats().Timers)
 	require.ErrorIs(t, g.Run(t.Context()), broken, "that loop does not work any more")
+}
+
+// BenchmarkPost is what a post to another loop costs, 100 in a pass, while that loop runs; and how often it is woken.
+func BenchmarkPost(b *testing.B) {
+	for _, name := range []string{"Post", "PostTo"} {
+		b.Run(name, func(b *testing.B) {
+			g, err := NewGroup(2, Options{MaxPosts: 1 << 30})
+			require.NoError(b, err)
+			defer g.Close()
+			from, to := g.loops[0], g.loops[1]
+			spy := &spyPoller{Poller: to.poller}
+			to.poller = spy
+			post := func(f func()) bool { return from.PostTo(to, f) }
+			if name == "Post" {
+				post = to.Post
+			}
+			ran, left := 0, b.N
+			f := func() { ran++ }
+			var batch func()
+			batch = func() {
+				for range min(left, 100) {
+					post(f)
+					left--
+				}
+				if left > 0 {
+					from.AfterFunc(0, batch)
+				}
+			}
+			from.AfterFunc(0, batch)
+			b.ReportAllocs()
+			b.ResetTimer()
+			require.NoError(b, g.Run(context.Background()))
+			b.ReportMetric(float64(spy.wakes.Load())/float64(b.N), "wakes/op")
+			require.Equal(b, b.N, ran)
+		})
+	}
 }

@@ -114,6 +114,34 @@ func (d *Dispatcher) Send(p []byte) (int, error) {
 	return n, nil
 }
 
+// MaxVector is the most pieces that SendVector takes.
+const MaxVector = 16
+
+// SendVector is Send for several pieces, none of them empty, in one system call. ErrUnsupported: not this socket, or not this
+// platform; send them one by one then.
+func (d *Dispatcher) SendVector(p [][]byte) (int, error) {
+	if err := d.sendable(); err != nil {
+		return 0, err
+	}
+	s, ok := d.sock.(vectorSender)
+	if !ok {
+		return 0, ErrUnsupported
+	}
+	n, err := s.SendVector(p)
+	if err != nil {
+		return n, d.sendFailed(err)
+	}
+	left := n
+	for _, piece := range p {
+		m := min(left, len(piece))
+		d.sent(piece[:m], m)
+		if left -= m; left == 0 {
+			break
+		}
+	}
+	return n, nil
+}
+
 // SendFile sends up to n bytes of a file from an offset without copying them through user space, and returns how many
 // the connection took. ErrUnsupported: not this socket, or not this platform; read the file then. io.EOF: the file ends
 // before the offset. Otherwise like Send.

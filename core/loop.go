@@ -74,6 +74,7 @@ type Loop struct {
 	published published
 
 	running   atomic.Bool
+	asleep    atomic.Bool // in a wait that blocks, or about to be
 	stop      atomic.Bool
 	cancelled *atomic.Bool // of this Run's context; nil outside Run
 	shutdown  atomic.Int64 // grace + 1
@@ -126,7 +127,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	defer func() { l.cancelled = nil }()
 	defer context.AfterFunc(ctx, func() {
 		cancelled.Store(true)
-		_ = l.poller.Wake()
+		l.wake()
 	})()
 	for {
 		switch {
@@ -233,7 +234,7 @@ func (l *Loop) end(force bool) bool {
 // From any goroutine.
 func (l *Loop) Stop() {
 	l.stop.Store(true)
-	_ = l.poller.Wake()
+	l.wake()
 }
 
 // Shutdown begins an orderly end, from any goroutine, and returns at once: listeners close, each channel's
@@ -241,7 +242,7 @@ func (l *Loop) Stop() {
 // closes with ErrShutdown. Run then returns nil.
 func (l *Loop) Shutdown(grace time.Duration) {
 	l.shutdown.CompareAndSwap(0, max(int64(grace), 0)+1)
-	_ = l.poller.Wake()
+	l.wake()
 }
 
 func (l *Loop) beginShutdown(grace time.Duration) {
@@ -388,7 +389,12 @@ func (l *Loop) wait(timeout time.Duration) error {
 		if l.of != nil {
 			l.publish()
 		}
+		l.asleep.Store(true) // before looking once more: whoever has something for the loop does it the other way round
+		if l.called() {
+			timeout = 0
+		}
 		l.ready, err = l.poller.Wait(timeout, l.ready)
+		l.asleep.Store(false)
 		l.now = l.clock()
 		if err != syscall.EINTR {
 			break
@@ -406,12 +412,6 @@ func (l *Loop) wait(timeout time.Duration) error {
 		l.trace(Event{Kind: TraceWait, Name: l.poller.Name(), N: len(l.ready)})
 	}
 	return err
-}
-
-// called tells whether another goroutine has something for the loop. Each of these is set before Wake.
-func (l *Loop) called() bool {
-	return l.box.waiting.Load() || l.stop.Load() || l.cancelled != nil && l.cancelled.Load() ||
-		l.shutdown.Load() != 0 && !l.ending
 }
 
 // serve calls the handlers: of what the poller reported, of what needs no poller, of timers, of posts.

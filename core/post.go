@@ -32,7 +32,7 @@ func (l *Loop) postTo(to *Loop, f func(), completion bool) bool {
 	case l.busy:
 		l.wakeLater(to)
 	default:
-		_ = to.poller.Wake()
+		to.wake()
 	}
 	return ok
 }
@@ -50,7 +50,7 @@ func (l *Loop) wakeLater(to *Loop) {
 func (l *Loop) wakeOthers() {
 	for i, o := range l.wakes {
 		if o.box.unwoken() {
-			_ = o.poller.Wake()
+			o.wake()
 		}
 		l.wakes[i] = nil
 	}
@@ -61,7 +61,7 @@ func (l *Loop) wakeOthers() {
 func (b *postbox) put(l *Loop, f func(), completion bool) bool {
 	ok, wake := b.add(l, f, completion, false)
 	if wake {
-		_ = l.poller.Wake()
+		l.wake()
 	}
 	return ok
 }
@@ -156,4 +156,17 @@ func (b *postbox) isClosed() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.closed
+}
+
+// wake ends a wait that blocks. A loop that does not wait looks by itself at what it was woken for.
+func (l *Loop) wake() {
+	if l.asleep.Load() {
+		_ = l.poller.Wake()
+	}
+}
+
+// called tells whether another goroutine has something for the loop. Each of these is set before wake is called.
+func (l *Loop) called() bool {
+	return l.box.waiting.Load() || l.stop.Load() || l.cancelled != nil && l.cancelled.Load() ||
+		l.shutdown.Load() != 0 && !l.ending
 }

@@ -89,6 +89,11 @@ type (
 		SendFile(f *os.File, offset int64, n int) (int, error)
 	}
 
+	// vectorSender sends several pieces in one call, at most MaxVector of them.
+	vectorSender interface {
+		SendVector(p [][]byte) (int, error)
+	}
+
 	// detacher gives its descriptor away as a net.Conn; afterwards only Close may be called, which then does nothing.
 	detacher interface{ Detach() (net.Conn, error) }
 

@@ -38,6 +38,31 @@ func raw(trap uintptr, fd int, p []byte) (int, error) {
 	}
 }
 
+// SendVector is for stream sockets.
+func (s *sysSocket) SendVector(p [][]byte) (int, error) {
+	if s.kind != kindTCP && s.kind != kindUnix {
+		return 0, ErrUnsupported
+	}
+	var iov [MaxVector]unix.Iovec
+	for i, piece := range p[:min(len(p), MaxVector)] {
+		iov[i].Base = unsafe.SliceData(piece)
+		iov[i].SetLen(len(piece))
+	}
+	for {
+		n, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(s.fd), uintptr(unsafe.Pointer(&iov)),
+			uintptr(min(len(p), MaxVector)))
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EAGAIN:
+			return 0, ErrWouldBlock
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
+
 func sysAccept(fd int) (*sysSocket, error) {
 	var sa rawAddr
 	for {

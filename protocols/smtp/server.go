@@ -18,7 +18,7 @@ import (
 )
 
 // Server takes mail in: ESMTP (RFC 5321), or LMTP (RFC 2033), and what Backend says becomes of it. Its fields must not be
-// changed once it serves. One Server may serve on several loops, if its Backend can.
+// changed once it serves. It serves on a core.Group, or on several, if its Backend can be called on several goroutines.
 //
 //	srv := &smtp.Server{Hostname: "mail.example.org", Backend: backend, Domains: []string{"example.org"}}
 //	_, err := srv.Listen(loop, "tcp", ":25")
