@@ -17,8 +17,9 @@ import (
 	"github.com/parley-go/parley/core"
 )
 
-// Dir opens a directory for FileServer, by os.OpenRoot: nothing outside of it can be reached, by whatever symbolic link or name.
-// It is the directory itself that is open: if it is renamed, that stays so. It is closed when nothing refers to it any more.
+// Dir opens a directory for FileServer, by os.OpenRoot: nothing outside of it can be reached, by whatever symbolic link or
+// name. It is the directory itself that is open: if it is renamed, that stays so. It is closed when nothing refers to it any
+// more.
 func Dir(name string) (fs.FS, error) {
 	root, err := os.OpenRoot(name)
 	if err != nil {
@@ -27,23 +28,23 @@ func Dir(name string) (fs.FS, error) {
 	return root.FS(), nil
 }
 
-// FileServer returns a Handler that serves the files of fsys, with what the zero values of Files say. Use Dir for a directory:
-// os.DirFS follows symbolic links to anywhere.
+// FileServer returns a Handler that serves the files of fsys, with what the zero values of Files say. Use Dir for a
+// directory: os.DirFS follows symbolic links to anywhere.
 func FileServer(fsys fs.FS) *Files { return &Files{FS: fsys} }
 
 // Files is a Handler that serves files to GET and HEAD. Its fields must not be changed once it serves.
 //
-// A name is decoded once. One with a NUL or another control, a backslash, an encoded slash or a segment "." or ".." is answered
-// with 400, and with 404 what cannot be a file that is served: among others one with an empty segment, as in "//host/", so that no
-// redirect can lead away. Only regular files are served. The name of a directory is redirected to that with a slash, where its
-// index is.
+// A name is decoded once. One with a NUL or another control, a backslash, an encoded slash or a segment "." or ".." is
+// answered with 400, and with 404 what cannot be a file that is served: among others one with an empty segment, as in
+// "//host/", so that no redirect can lead away. Only regular files are served. The name of a directory is redirected to that
+// with a slash, where its index is.
 //
-// Conditional requests (RFC 9110 section 13) go by Last-Modified and ETag, parts of files (section 14) by Range: several ones that
-// overlap are served as one.
+// Conditional requests (RFC 9110 section 13) go by Last-Modified and ETag, parts of files (section 14) by Range: several
+// ones that overlap are served as one.
 //
-// Files are looked up and read on the loop, as nginx does: what lies in the page cache takes microseconds. See OffLoop for other file
-// systems. An *os.File goes out by sendfile where platform and transport allow, any other fs.File by blocks of 32 KiB;
-// of a file that is neither an io.ReaderAt nor an io.Seeker no parts are served.
+// Files are looked up and read on the loop, as nginx does: what lies in the page cache takes microseconds. See OffLoop for
+// other file systems. An *os.File goes out by sendfile where platform and transport allow, any other fs.File by blocks of 32
+// KiB; of a file that is neither an io.ReaderAt nor an io.Seeker no parts are served.
 type Files struct {
 	// FS has the files. It must be set.
 	FS fs.FS
@@ -62,15 +63,15 @@ type Files struct {
 	// 404, but for "/.well-known/" (RFC 8615).
 	Dotfiles bool
 
-	// Precompressed has name.br, name.zst or name.gz served in place of name to clients that accept that content coding, if it is
-	// there and not older, and the type of name is known by its extension.
+	// Precompressed has name.br, name.zst or name.gz served in place of name to clients that accept that content coding, if
+	// it is there and not older, and the type of name is known by its extension.
 	Precompressed bool
 
 	// MaxRanges is how many parts one response can have; 0: 16. To a request for more the whole file is the answer.
 	MaxRanges int
 
-	// ETag makes the entity tag of a file, such as "\"v1\"" with its quotes; "" is none. nil: it is made of time and size, weak when
-	// the file changed less than a second ago, and there is none without a time, as in an embed.FS.
+	// ETag makes the entity tag of a file, such as "\"v1\"" with its quotes; "" is none. nil: it is made of time and size,
+	// weak when the file changed less than a second ago, and there is none without a time, as in an embed.FS.
 	ETag func(name string, info fs.FileInfo) string
 
 	// Header, if not nil, is called before a file is sent, to set further fields, say Cache-Control.
@@ -254,7 +255,8 @@ func (l *lookup) find() error {
 	return l.open(info)
 }
 
-// open opens what Stat found, or a variant of it. A file that is not regular is not opened: a pipe would wait for its writer.
+// open opens what Stat found, or a variant of it. A file that is not regular is not opened: a pipe would wait for its
+// writer.
 func (l *lookup) open(info fs.FileInfo) error {
 	if !info.Mode().IsRegular() {
 		return errNoFile

@@ -157,8 +157,8 @@ func (v *validators) ranges(r *Request, size int64, most int) ([]part, bool) {
 	return parseRange(value, size, most)
 }
 
-// parseRange reads a Range field: RFC 9110 section 14.1.2. One that is malformed, or not in bytes, is ignored, and so is one of
-// too many parts.
+// parseRange reads a Range field: RFC 9110 section 14.1.2. One that is malformed, or not in bytes, is ignored, and so is one
+// of too many parts.
 func parseRange(value []byte, size int64, most int) (parts []part, satisfiable bool) {
 	unit, set, ok := bytes.Cut(value, []byte("="))
 	if !ok || !equalFold(unit, "bytes") {
