@@ -336,7 +336,7 @@ func TestStdStreams(t *testing.T) {
 	const size = 20 << 20
 	block := []byte(strings.Repeat(alphabet, 1000))
 	for _, length := range []int64{size, -1} {
-		req, err := http.NewRequest("POST", "http://"+s.addr, io.LimitReader(endless(block), size))
+		req, err := http.NewRequest("POST", "http://"+s.addr, io.LimitReader(repeated(block), size))
 		require.NoError(t, err)
 		req.ContentLength = length
 		a, err := http.DefaultClient.Do(req)
@@ -358,14 +358,14 @@ func TestStdStreams(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-type endlessReader struct {
+type repeatReader struct {
 	block []byte
 	at    int
 }
 
-func endless(block []byte) io.Reader { return &endlessReader{block: block} }
+func repeated(block []byte) io.Reader { return &repeatReader{block: block} }
 
-func (e *endlessReader) Read(p []byte) (int, error) {
+func (e *repeatReader) Read(p []byte) (int, error) {
 	n := copy(p, e.block[e.at:])
 	e.at = (e.at + n) % len(e.block)
 	return n, nil
