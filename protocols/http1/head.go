@@ -110,6 +110,7 @@ func (h *head) parseRequest(block []byte, l *headLimits) *Error {
 		h.method = methodName(block[from:i])
 	}
 	if i == from || block[i] != ' ' {
+		h.method = ""
 		return errMethod
 	}
 	i++
@@ -515,12 +516,10 @@ func prescan(block []byte, at, seen int, l *headLimits) (line int, err *Error) {
 		lf := bytes.IndexByte(block[seen:], '\n')
 		if lf >= 0 {
 			end = seen + lf
-			if end == 0 || block[end-1] != '\r' {
-				return at, errBareLF
-			}
 			seen = end + 1
-			end--
-		} else if end > at && block[end-1] == '\r' {
+		}
+		cr := end > at && block[end-1] == '\r'
+		if cr {
 			end--
 		}
 		long, limit := errFieldLine, l.fieldLine
@@ -530,8 +529,11 @@ func prescan(block []byte, at, seen int, l *headLimits) (line int, err *Error) {
 		if limit > 0 && end-at > limit {
 			return at, long
 		}
-		if lf < 0 {
+		switch {
+		case lf < 0:
 			return at, nil
+		case !cr:
+			return at, errBareLF
 		}
 		at = seen
 	}
