@@ -144,8 +144,8 @@ func unframed(h http.Header) http.Header {
 	return h
 }
 
-// FuzzSession: whatever a client says, cut in whatever way, nothing panics, what is read and what is answered does not depend on
-// the cuts, and each answer is a response that net/http takes, as long as it says.
+// FuzzSession: whatever a client says, cut in whatever way, nothing panics, what is read and what is answered does not
+// depend on the cuts, and each answer is a response that net/http takes, as long as it says.
 func FuzzSession(f *testing.F) {
 	for i, said := range clientSides(f) {
 		f.Add([]byte(said), uint64(i))

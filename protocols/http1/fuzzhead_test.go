@@ -10,8 +10,8 @@ import (
 
 var fuzzLimits = headLimits{startLine: 100, fieldLine: 100, all: 500, fields: 20}
 
-// FuzzHead: whatever a head consists of, parsing it does not panic, and what is accepted has nothing in it that could be read
-// in another way.
+// FuzzHead: whatever a head consists of, parsing it does not panic, and what is accepted has nothing in it that could be
+// read in another way.
 func FuzzHead(f *testing.F) {
 	for _, block := range []string{
 		"GET / HTTP/1.1\r\nHost: a\r\n", "\r\nGET http://a/?b HTTP/1.0\r\nX:\t\xff \r\nConnection: close, x\r\n",

@@ -23,8 +23,8 @@ import (
 //	})}
 //	_, err := srv.Listen(loop, "tcp", ":8080")
 //
-// Requests of a connection are answered one after the other, in their order; those that a client sends ahead wait. What is no
-// request to the letter of RFC 9112 is answered with 400, or what Error.Status says, and the connection is closed.
+// Requests of a connection are answered one after the other, in their order; those that a client sends ahead wait. What
+// is no request to the letter of RFC 9112 is answered with 400, or what Error.Status says, and the connection is closed.
 type Server struct {
 	// Handler answers the requests. It must be set.
 	Handler Handler
@@ -161,12 +161,14 @@ func (srv *Server) ListenTLS(l *core.Loop, network, address string) (*core.Liste
 const refusal = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 21\r\n" +
 	"Retry-After: 10\r\nConnection: close\r\n\r\nToo many connections\n"
 
-func (srv *Server) listen(l *core.Loop, network, address string, newHandler func(*chat.Conn) chat.Handler) (*core.Listener, error) {
+func (srv *Server) listen(
+	l *core.Loop, network, address string, newHandler func(*chat.Conn) chat.Handler,
+) (*core.Listener, error) {
 	if err := srv.prepare(); err != nil {
 		return nil, err
 	}
-	lc := core.ListenConfig{ReusePort: srv.ReusePort, Limit: core.Limit{Total: srv.limits.Conns, PerAddr: max(srv.limits.ConnsPerAddr, 0)}}
-	lc.Limit.Refusal = refusal
+	lc := core.ListenConfig{ReusePort: srv.ReusePort}
+	lc.Limit = core.Limit{Total: srv.limits.Conns, PerAddr: max(srv.limits.ConnsPerAddr, 0), Refusal: refusal}
 	accept := chat.Accept(newHandler)
 	if len(srv.ProxyFrom) > 0 {
 		accept = proxyproto.Accept(newHandler, proxyproto.Options{

@@ -138,7 +138,9 @@ func (s *session) schedule() {
 
 // period is the shortest of the timeouts; 0: there is none.
 func (l *Limits) period() (shortest time.Duration) {
-	for _, d := range [...]time.Duration{l.FirstByteTimeout, l.IdleTimeout, l.TLSTimeout, l.HeadTimeout, l.BodyTimeout, ratePeriod} {
+	for _, d := range [...]time.Duration{
+		l.FirstByteTimeout, l.IdleTimeout, l.TLSTimeout, l.HeadTimeout, l.BodyTimeout, ratePeriod,
+	} {
 		if d > 0 && (shortest == 0 || d < shortest) {
 			shortest = d
 		}
@@ -217,7 +219,7 @@ func (s *session) FoundTerminator(c *chat.Conn) error {
 		s.mode = modeChunkEnd
 		c.SetTerminator(chat.Count(int64(len(endOfChunk))))
 	case modeChunkEnd:
-		s.nextChunk()
+		s.chunkLine()
 	case modeTrailers:
 		s.trailer()
 	}
@@ -321,7 +323,7 @@ func (s *session) step(x *exchange) bool {
 		x.w.onDrain = nil
 		s.callback(f)
 	case x.flags&(xFinished|xDeferred) == 0 && (x.onBody == nil || x.flags&xLastGiven != 0):
-		if !bodyOver && !s.drainable(x) {
+		if !bodyOver && !s.drainable(x) || x.tunnel() { // nobody is there to be its other end
 			x.flags |= xClose
 		}
 		if err := x.w.finish(); err != nil {
@@ -395,6 +397,9 @@ func (s *session) resume() {
 func (s *session) next() {
 	x := s.x
 	last := x.flags&xClose != 0 || s.leaving
+	if last && x.flags&xBodyOver == 0 {
+		s.c.SetLinger() // the client is still sending
+	}
 	x.end(nil)
 	if s.gone || s.mode == modeOver {
 		return
@@ -440,6 +445,7 @@ func (s *session) refuse(err *Error) {
 	}
 	s.srv.totals.refused.Add(1)
 	x.flags |= xClose | xBodyOver
+	s.c.SetLinger()
 	if x.flags&xFinished != 0 { // only its body was still to be dropped
 		s.next()
 		return
@@ -455,6 +461,7 @@ func (s *session) hangUp(cause error) {
 		_ = s.c.Abort() // the end of the stream would look like that of the response
 		return
 	}
+	s.c.SetLinger()
 	s.c.CloseWhenDoneWith(cause)
 }
 
@@ -497,6 +504,11 @@ func (s *session) HandleShutdown(*chat.Conn) error {
 	case s.x.flags&xHeadSent == 0:
 		s.x.flags |= xClose
 	}
+	if x := s.x; x != nil && x.w.onEnding != nil {
+		f := x.w.onEnding
+		x.w.onEnding = nil
+		f()
+	}
 	return nil
 }
 
@@ -520,6 +532,7 @@ func (s *session) HandleError(c *chat.Conn, err error) {
 		return
 	}
 	x.flags |= xReturned | xClose | xBodyOver
+	s.c.SetLinger()
 	x.fail(&Error{Status: http.StatusInternalServerError})
 	x.cause = err
 	s.proceed()
@@ -533,8 +546,8 @@ func (s *session) HandleClose(_ *chat.Conn, cause error) {
 	s.gone, s.mode = true, modeOver
 	if x := s.x; x != nil {
 		if x.flags&xReturned == 0 {
-			x.reset()
 			s.x = nil
+			s.w.give(x)
 		} else {
 			if cause == nil && x.cause == nil {
 				cause = core.ErrClosed
