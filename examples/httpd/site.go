@@ -134,6 +134,7 @@ func events(w *http1.ResponseWriter, r *http1.Request) error {
 	}
 	tick = c.AfterFunc(eventPeriod, send)
 	w.OnDone(func(error) { tick.Stop() })
+	w.OnShutdown(func() { w.Finish(nil) })
 	send()
 	return nil
 }

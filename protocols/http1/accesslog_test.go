@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -39,7 +40,7 @@ func logged(t *testing.T, log func(*http1.Entry), srv *http1.Server) {
 	p.Say("GET /late HTTP/1.1\r\nHost: a\r\n\r\n")
 	p.Read()
 	p.Reset()
-	s.Advance(1)
+	s.Advance(5 * time.Second)
 }
 
 func TestCombinedLog(t *testing.T) {
