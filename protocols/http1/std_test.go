@@ -59,8 +59,14 @@ func (s *syncBuffer) String() string {
 
 func startStd(t testing.TB, h http.Handler, change ...func(*http1.Server, *http1.StdHandler)) *stdServer {
 	t.Helper()
+	return startStdWith(t, core.Options{}, h, change...)
+}
+
+func startStdWith(t testing.TB, o core.Options, h http.Handler, change ...func(*http1.Server, *http1.StdHandler)) *stdServer {
+	t.Helper()
 	s := &stdServer{t: t, std: http1.Std(h), log: new(syncBuffer)}
-	loop, err := core.NewLoop(core.Options{Logger: slog.New(slog.NewTextHandler(s.log, nil)), SlowHandler: -1})
+	o.Logger, o.SlowHandler = slog.New(slog.NewTextHandler(s.log, nil)), -1
+	loop, err := core.NewLoop(o)
 	require.NoError(t, err)
 	s.loop = loop
 	srv := &http1.Server{Handler: s.std}
@@ -806,6 +812,113 @@ func TestStdManyClients(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// What a handler does not read of a body is dropped, and the connection stays; if that is too much it is closed.
+func TestStdUnreadBody(t *testing.T) {
+	s := startStd(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/some":
+			_, _ = io.ReadFull(r.Body, make([]byte, 10))
+		case "/closed":
+			_ = r.Body.Close()
+		}
+		fmt.Fprint(w, r.URL.Path)
+	}))
+	for _, path := range []string{"/some", "/none", "/closed"} {
+		c := dialRaw(t, s.addr)
+		in := bufio.NewReader(c)
+		for i, size := range []int{200_000, 200_000, 1_000_000} {
+			body := strings.Repeat("x", size)
+			wrote := make(chan error, 1)
+			go func() {
+				_, err := io.WriteString(c, fmt.Sprintf("POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", path, size, body))
+				wrote <- err
+			}()
+			a, err := http.ReadResponse(in, nil)
+			require.NoError(t, err, "%s %d", path, i)
+			require.Equal(t, path, text(t, a))
+			require.Equal(t, size > 256<<10, a.Close, "%s %d", path, i)
+			if a.Close {
+				_ = c.Close()
+			}
+			if err := <-wrote; !a.Close {
+				require.NoError(t, err)
+			}
+		}
+	}
+}
+
+// A loop whose queue of posts is full is asked again.
+func TestStdFullLoop(t *testing.T) {
+	s := startStdWith(t, core.Options{MaxPosts: 1}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for range 3 {
+			fmt.Fprint(w, "x")
+			w.(http.Flusher).Flush()
+		}
+		_, _ = io.Copy(w, r.Body)
+	}))
+	stop, stopped := make(chan bool), make(chan bool)
+	go func() { // takes the place in the queue again and again
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				s.loop.Post(runtime.Gosched)
+			}
+		}
+	}()
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			for range 5 {
+				a, err := http.Post("http://"+s.addr, "text/plain", strings.NewReader(alphabet))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if got := text(t, a); got != "xxx"+alphabet {
+					t.Error(got)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(stop)
+	<-stopped
+	http.DefaultClient.CloseIdleConnections()
+}
+
+// A handler that is told that its client is gone, by each of its calls.
+func TestStdCallsToNobody(t *testing.T) {
+	done := make(chan bool)
+	s := startStd(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(done)
+		<-r.Context().Done()
+		c := http.NewResponseController(w)
+		var err error
+		for err == nil { // what is written before the connection is closed is lost
+			_, err = w.Write(make([]byte, 100_000))
+		}
+		if _, err := io.Copy(w, strings.NewReader("x")); err == nil {
+			t.Error("io.Copy")
+		}
+		if c.Flush() == nil {
+			t.Error("Flush")
+		}
+		if _, _, err := c.Hijack(); err == nil {
+			t.Error("Hijack")
+		}
+	}))
+	c := dialRaw(t, s.addr)
+	_, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return s.std.Running() == 1 }, patience, time.Millisecond)
+	require.NoError(t, c.SetLinger(0))
+	require.NoError(t, c.Close())
+	<-done
 }
 
 func BenchmarkStd(b *testing.B) {
