@@ -33,8 +33,9 @@ func Std(h http.Handler) *StdHandler { return &StdHandler{Handler: h} }
 // was called.
 //
 // What differs: there is no http.ServerContextKey. A handler that panics is answered for with 500 if it has sent nothing. A
-// status above 599 is 500. After Hijack the connection is a net.Conn, which is not possible with TLS or another layer that
-// core.Dispatcher.Detach cannot take off: errors.ErrUnsupported.
+// status above 599 is 500, and so is 101 without Hijack. What Hijack returns is a connection of package net where
+// core.Dispatcher.Detach can take it off the loop; otherwise, with TLS say, one that stays on the loop, and that closes with
+// it.
 type StdHandler struct {
 	// Handler is called. It must be set.
 	Handler http.Handler

@@ -590,23 +590,124 @@ func TestStdHijack(t *testing.T) {
 	require.Regexp(t, "\r\n\r\n(0|5) buffered\nahead and more$", string(all))
 }
 
-// TLS cannot be taken off: the handler is told, and can answer. r.TLS says what there is.
-func TestStdTLS(t *testing.T) {
+func startTLS(t *testing.T, h http.HandlerFunc) (s *stdServer, dial func() *tls.Conn) {
+	t.Helper()
 	cert, err := tlslayer.SelfSigned("localhost")
 	require.NoError(t, err)
-	s := startStd(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _, err := http.NewResponseController(w).Hijack()
-		fmt.Fprint(w, r.TLS.ServerName, " ", r.TLS.NegotiatedProtocol, " ", errors.Is(err, errors.ErrUnsupported))
-	}), func(srv *http1.Server, _ *http1.StdHandler) {
+	s = startStd(t, h, func(srv *http1.Server, _ *http1.StdHandler) {
 		srv.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}}
+	})
+	return s, func() *tls.Conn {
+		return tls.Client(dialRaw(t, s.addr), &tls.Config{InsecureSkipVerify: true, ServerName: "localhost", NextProtos: []string{"http/1.1"}})
+	}
+}
+
+func TestStdTLS(t *testing.T) {
+	s, _ := startTLS(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.TLS.ServerName, " ", r.TLS.NegotiatedProtocol)
 	})
 	client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true,
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"}}}
 	defer client.CloseIdleConnections()
 	a, err := client.Get("https://" + s.addr)
 	require.NoError(t, err)
-	require.Equal(t, "localhost http/1.1 true", text(t, a))
+	require.Equal(t, "localhost http/1.1", text(t, a))
 	require.NoError(t, a.Body.Close())
+}
+
+// TLS cannot be taken off a connection: it stays on the loop, and looks like any other to the handler.
+func TestStdHijackTLS(t *testing.T) {
+	results := make(chan error, 10)
+	const size = 1 << 20
+	_, dial := startTLS(t, func(w http.ResponseWriter, r *http.Request) {
+		c, buf, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			results <- err
+			return
+		}
+		defer c.Close()
+		_, err = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n")
+		results <- err
+		switch r.URL.Path {
+		case "/echo":
+			n, err := io.Copy(c, buf)
+			if err == nil && n != size {
+				err = io.ErrShortWrite
+			}
+			results <- err
+			results <- c.(interface{ CloseWrite() error }).CloseWrite()
+			_, err = c.Write([]byte("x"))
+			results <- err
+		case "/deadlines":
+			results <- c.SetDeadline(time.Now().Add(20 * time.Millisecond))
+			_, err := c.Read(make([]byte, 10))
+			results <- err
+			for err = nil; err == nil; {
+				_, err = c.Write(make([]byte, 1<<20))
+			}
+			results <- err
+			results <- c.SetWriteDeadline(time.Now().Add(-time.Second))
+			_, err = c.Write([]byte("x"))
+			results <- err
+			results <- c.SetDeadline(time.Time{})
+			results <- c.Close()
+			results <- c.Close()
+			results <- c.SetReadDeadline(time.Time{})
+			_, err = c.Read(make([]byte, 10))
+			results <- err
+		case "/gone":
+			_, err := c.Read(make([]byte, 10))
+			results <- err
+			for err = nil; err == nil; {
+				_, err = c.Write(make([]byte, 100_000))
+			}
+			if c.RemoteAddr() == nil || c.LocalAddr() == nil {
+				err = nil
+			}
+			results <- err
+		}
+	})
+	upgrade := func(path, more string) (*tls.Conn, *bufio.Reader) {
+		c := dial()
+		_, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: a\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n"+more)
+		require.NoError(t, err)
+		in := bufio.NewReader(c)
+		a, err := http.ReadResponse(in, nil)
+		require.NoError(t, err)
+		require.Equal(t, 101, a.StatusCode)
+		require.NoError(t, <-results)
+		return c, in
+	}
+	c, in := upgrade("/echo", alphabet)
+	go func() {
+		_, _ = io.Copy(c, io.LimitReader(repeated([]byte(alphabet)), size-int64(len(alphabet))))
+		_ = c.CloseWrite()
+	}()
+	all, err := io.ReadAll(in)
+	require.NoError(t, err)
+	require.Len(t, all, size)
+	require.Equal(t, strings.Repeat(alphabet, size/len(alphabet)), string(all[:size/len(alphabet)*len(alphabet)]))
+	require.NoError(t, <-results)
+	require.NoError(t, <-results)
+	require.ErrorIs(t, <-results, net.ErrClosed)
+
+	_, _ = upgrade("/deadlines", "")
+	require.NoError(t, <-results)
+	require.ErrorIs(t, <-results, os.ErrDeadlineExceeded)
+	require.ErrorIs(t, <-results, os.ErrDeadlineExceeded)
+	require.NoError(t, <-results)
+	require.ErrorIs(t, <-results, os.ErrDeadlineExceeded)
+	require.NoError(t, <-results)
+	require.NoError(t, <-results)
+	for range 3 {
+		require.ErrorIs(t, <-results, net.ErrClosed)
+	}
+
+	c, _ = upgrade("/gone", "")
+	require.NoError(t, c.NetConn().(*net.TCPConn).SetLinger(0))
+	require.NoError(t, c.NetConn().Close())
+	require.Error(t, <-results)
+	require.Error(t, <-results)
 }
 
 func TestStdLimits(t *testing.T) {

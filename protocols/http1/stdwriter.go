@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/parley-go/parley/chat"
-	"github.com/parley-go/parley/core"
 )
 
 var errDeadline = os.ErrDeadlineExceeded
@@ -302,13 +301,20 @@ func (w *stdWriter) EnableFullDuplex() error { return nil }
 
 // SetReadDeadline bounds how long reading the body may wait.
 func (w *stdWriter) SetReadDeadline(t time.Time) error {
-	w.b.readBy.set(w.b, t, &w.b.canRead)
-	return nil
+	return w.b.setDeadline(&w.b.readBy, t, &w.b.canRead)
 }
 
 // SetWriteDeadline bounds how long writes may wait. A response that is not written by then ends there.
 func (w *stdWriter) SetWriteDeadline(t time.Time) error {
-	w.b.writeBy.set(w.b, t, &w.b.canWrite)
+	return w.b.setDeadline(&w.b.writeBy, t, &w.b.canWrite)
+}
+
+func (b *bridge) setDeadline(d *deadline, t time.Time, wake *sync.Cond) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.returned {
+		d.set(t, &b.mu, wake)
+	}
 	return nil
 }
 
@@ -319,12 +325,11 @@ type deadline struct {
 	passed bool
 }
 
-func (d *deadline) set(b *bridge, t time.Time, wake *sync.Cond) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+// set sets the deadline, or removes it; those who wait are woken when it passes. mu is held.
+func (d *deadline) set(t time.Time, mu *sync.Mutex, wake *sync.Cond) {
 	d.stop()
 	d.passed = false
-	if t.IsZero() || b.returned {
+	if t.IsZero() {
 		return
 	}
 	left := time.Until(t)
@@ -334,8 +339,8 @@ func (d *deadline) set(b *bridge, t time.Time, wake *sync.Cond) {
 	}
 	sets := d.sets
 	d.timer = time.AfterFunc(left, func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
+		mu.Lock()
+		defer mu.Unlock()
 		if d.sets == sets {
 			d.passed = true
 			wake.Broadcast()
@@ -372,9 +377,6 @@ func (w *stdWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	case b.ended:
 		defer b.mu.Unlock()
 		return nil, nil, b.gone()
-	case b.req.TLS != nil:
-		b.mu.Unlock()
-		return nil, nil, fmt.Errorf("http1: Hijack with TLS: %w", core.ErrUnsupported)
 	}
 	if b.wroteHeader {
 		b.commit()
@@ -400,16 +402,17 @@ func (b *bridge) detach(answer chan hijacked) {
 	b.hijack = nil
 	b.mu.Unlock()
 	var a hijacked
-	if a.err = w.Hijack(func(*chat.Conn) chat.Handler { return chat.Data(func(*chat.Conn, []byte) error { return nil }) }); a.err == nil {
-		c.Pause() // nobody is to see input
-		var unread []byte
-		if a.conn, unread, a.err = c.Detach(); a.err == nil {
-			r := &unreadFirst{Conn: a.conn, unread: unread}
-			a.buf = bufio.NewReadWriter(bufio.NewReaderSize(r, max(4096, len(unread))), bufio.NewWriter(a.conn))
-			_, _ = a.buf.Peek(len(unread))
-		} else {
-			_ = c.Close()
+	var l *loopConn
+	if a.err = w.Hijack(func(c *chat.Conn) chat.Handler { l = newLoopConn(c); return l }); a.err == nil {
+		var r io.Reader
+		conn, unread, err := c.Detach()
+		if err == nil {
+			a.conn, r = conn, &unreadFirst{Conn: conn, unread: unread}
+		} else { // there is a layer on it: it stays where it is
+			a.conn, r = l, l
 		}
+		a.buf = bufio.NewReadWriter(bufio.NewReaderSize(r, max(4096, len(unread))), bufio.NewWriter(a.conn))
+		_, _ = a.buf.Peek(len(unread))
 	}
 	answer <- a
 }
