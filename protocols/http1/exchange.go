@@ -19,14 +19,14 @@ type exchange struct {
 	flags    xflags
 
 	onBody     func(p []byte, last bool) error
-	collected  []byte // for Request.ReadAll
-	dropped    int64  // octets of the body that were
-	tooLarge   bool   // the body is, as its length says
-	extensions int    // octets of chunk extensions
-	result     error  // of Finish
-	cause      error  // why the response is not the handler's, or not whole
-	start      time.Duration
-	started    time.Time // for the log
+	collected  []byte        // for Request.ReadAll
+	dropped    int64         // octets of the body that were
+	tooLarge   bool          // the body is, as its length says
+	extensions int           // octets of chunk extensions
+	result     error         // of Finish
+	cause      error         // why the response is not the handler's, or not whole
+	start      time.Duration // for the log
+	started    time.Time
 }
 
 type xflags uint32
@@ -82,9 +82,8 @@ func kept(p []byte) []byte {
 
 // begin is called when the head is there.
 func (x *exchange) begin() {
-	x.start = x.s.now()
 	if x.s.srv.Log != nil {
-		x.started = x.s.c.Loop().Now()
+		x.start, x.started = x.s.now(), x.s.c.Loop().Now()
 	}
 	w := &x.w
 	w.status, w.fields, w.body, w.trailers = http.StatusOK, w.fields[:0], w.body[:0], w.trailers[:0]

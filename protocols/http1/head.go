@@ -152,7 +152,11 @@ func (h *head) parseRequest(block []byte, l *headLimits) *Error {
 
 // begin forgets what was parsed before.
 func (h *head) begin(block []byte) {
-	*h = head{Fields: Fields{buf: block, lines: h.lines[:0]}, length: -1}
+	// Field by field: to clear the whole struct, pointers and all, takes a quarter of the time of a short head.
+	h.buf, h.lines = block, h.lines[:0]
+	h.minor, h.form, h.status, h.known, h.hosts, h.coding, h.length = 0, originForm, 0, 0, 0, noCoding, -1
+	h.method = ""
+	h.target, h.path, h.query, h.host, h.reason = span{}, span{}, span{}, span{}, span{}
 }
 
 // parseVersion reads "HTTP/1.x" from i on, and returns where it ends.

@@ -191,8 +191,9 @@ type worker struct {
 }
 
 const (
-	keepFree   = 64      // exchanges
-	keepBuffer = 8 << 10 // octets of each that are kept
+	keepWorkers = 16      // that have no session
+	keepFree    = 64      // exchanges of a worker
+	keepBuffer  = 8 << 10 // octets of each buffer of an exchange
 )
 
 // join returns the worker of a loop.
@@ -208,11 +209,11 @@ func (srv *Server) join(l *core.Loop) *worker {
 	return w
 }
 
-// leave is join's end. A loop whose last session ends has no worker any more, lest ended loops be kept.
+// leave is join's end. The worker stays for the next connection, unless there are many: those of loops that ended.
 func (srv *Server) leave(w *worker) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	if w.refs--; w.refs == 0 {
+	if w.refs--; w.refs == 0 && len(srv.workers) > keepWorkers {
 		delete(srv.workers, w.loop)
 	}
 }

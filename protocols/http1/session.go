@@ -287,10 +287,16 @@ func (s *session) request() {
 		x.fail(err)
 	}
 	s.inside = false
-	if s.x == x {
-		x.flags |= xReturned
-		s.proceed()
+	if s.x != x {
+		return
 	}
+	x.flags |= xReturned
+	if x.flags&^(xClose|xHasDate) == xBodyOver|xReturned && x.onBody == nil && x.w.onDrain == nil && !x.tunnel() &&
+		x.w.finish() == nil { // nearly always; step does the same
+		s.next()
+		return
+	}
+	s.proceed()
 }
 
 // proceed does what is to be done next about the request that is under way.
