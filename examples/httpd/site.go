@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -117,24 +118,20 @@ const eventPeriod = time.Second
 
 // events tells the time, once a second until the client goes. One that takes nothing misses some.
 func events(w *http1.ResponseWriter, r *http1.Request) error {
-	w.Set("Content-Type", "text/event-stream")
-	w.Set("Cache-Control", "no-store")
-	w.Defer()
+	stream, err := w.EventStream(0)
+	if err != nil {
+		return err
+	}
 	c := r.Conn()
 	n := 0
 	var tick *core.Timer
 	send := func() {
-		if !w.Full() {
-			n++
-			if _, err := fmt.Fprintf(w, "id: %d\nevent: time\ndata: %s\n\n", n, c.Loop().Now().Format(time.RFC3339)); err == nil {
-				_ = w.Flush()
-			}
-		}
+		n++
+		_ = stream.Send(http1.Event{ID: strconv.Itoa(n), Name: "time", Data: c.Loop().Now().Format(time.RFC3339)})
 		tick.Reset(eventPeriod)
 	}
 	tick = c.AfterFunc(eventPeriod, send)
 	w.OnDone(func(error) { tick.Stop() })
-	w.OnShutdown(func() { w.Finish(nil) })
 	send()
 	return nil
 }

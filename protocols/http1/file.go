@@ -125,7 +125,11 @@ func (h *Files) ServeHTTP(w *ResponseWriter, r *Request) error {
 		// When the connection closes nobody asks for the result.
 		return opened{context.AfterFunc(ctx, l.close)}, nil
 	}, func(o opened, err error) error {
-		if err == nil && o.forget() {
+		switch {
+		case err == nil && !o.forget(): // it is closed
+		case r.Conn() == nil: // the response is over
+			l.close()
+		case err == nil:
 			err = l.respond(w, r)
 		}
 		w.Finish(err)

@@ -149,7 +149,7 @@ func TestHTTPByCurl(t *testing.T) {
 			require.NoError(t, events.Start())
 			line, err := bufio.NewReader(out).ReadString('\n')
 			require.NoError(t, err)
-			require.Equal(t, "id: 1\n", line)
+			require.Equal(t, "event: time\n", line)
 			require.NoError(t, events.Process.Kill())
 			_ = events.Wait()
 		})
@@ -495,7 +495,7 @@ func TestHTTPWhileSlow(t *testing.T) {
 	}
 	t.Logf("%d requests, the slowest took %s; up to %d connections at a time", requests, slowest, most)
 	require.Greater(t, requests, 10*seconds)
-	require.Less(t, slowest, 2*time.Second)
+	require.Less(t, slowest, 3*time.Second)
 	require.Greater(t, most, 300)
 	require.NotZero(t, w.metric(t, "timeouts_total"), "those whose head takes too long were told")
 }
