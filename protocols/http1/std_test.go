@@ -14,6 +14,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"runtime"
 	"slices"
@@ -139,6 +141,15 @@ func TestStdAsNetHTTP(t *testing.T) {
 		fmt.Fprintf(w, "%q %v trailer %v", body, err, r.Trailer)
 	}
 	large := strings.Repeat(alphabet+"\n", 10_000)
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "X-T")
+		_, _ = io.Copy(w, r.Body)
+		fmt.Fprint(w, r.Header.Get("X-Forwarded-For"), r.Trailer, large)
+		w.Header().Set("X-T", "t")
+	}))
+	defer backend.Close()
+	toBackend, err := url.Parse(backend.URL)
+	require.NoError(t, err)
 	for _, x := range []struct {
 		name     string
 		requests []string
@@ -276,6 +287,7 @@ func TestStdAsNetHTTP(t *testing.T) {
 				mux.HandleFunc("/v/{id}", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.PathValue("id")) })
 				return mux.ServeHTTP
 			}()},
+		{"ReverseProxy", []string{get, sized, chunked, old}, httputil.NewSingleHostReverseProxy(toBackend).ServeHTTP},
 		{"TimeoutHandler", []string{get}, http.TimeoutHandler(http.HandlerFunc(echo), time.Minute, "").ServeHTTP},
 	} {
 		t.Run(x.name, func(t *testing.T) {
