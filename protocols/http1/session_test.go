@@ -433,7 +433,7 @@ func TestBodyLimit(t *testing.T) {
 	s.p.Say(fmt.Sprintf(post, "/", 11, strings.Repeat("a", 11))) // little enough to be dropped
 	s.p.Want("HTTP/1.1 413 Request Entity Too Large\r\n")
 	s.p.Read()
-	s.p.Say(fmt.Sprintf(post, "/more", 1<<40, "a"))
+	s.p.Say(fmt.Sprintf(post, "/more", int64(1)<<40, "a"))
 	s.p.Want("HTTP/1.1 413 Request Entity Too Large\r\n")
 	require.Contains(t, s.p.Read(), "Connection: close\r\n")
 	s.Advance(3 * time.Second)
