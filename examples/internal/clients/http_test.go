@@ -192,9 +192,9 @@ func TestHTTPByNetHTTP(t *testing.T) {
 			w.url = strings.Replace(w.url, "http:", "https:", 1)
 		}
 		var wg sync.WaitGroup
-		for i := range 8 {
+		for i := range 4 {
 			wg.Go(func() {
-				for j := range 10 {
+				for j := range 6 {
 					a, err := client.Get(fmt.Sprintf("%s/std/hello/%d-%d", w.url, i, j))
 					same(t, fmt.Sprintf("Hello, %d-%d!\n", i, j), a, err)
 					a, err = client.Get(w.url + "/large.bin")
