@@ -251,6 +251,7 @@ func (s *session) request() {
 	if err := h.parseRequest(x.buf, &s.srv.head); err != nil {
 		if _, first := prescan(x.buf, 0, 0, &s.srv.head); first != nil {
 			err = first
+			h.begin(nil) // in pieces it would not have been parsed at all, and its method not known
 		}
 		s.refuse(err)
 		return
