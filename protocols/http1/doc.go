@@ -18,6 +18,9 @@
 //   - [ResponseWriter]: what is short is sent in one piece, what is long in chunks, or from a producer or a file; now,
 //     or later ([ResponseWriter.Defer]). [ResponseWriter.Upgrade] makes another protocol of the connection.
 //   - [EventStream]: server-sent events.
+//   - [FileServer]: files, with conditions, parts, compressed variants and lists; [Dir] for a directory.
+//   - [Std]: any handler of net/http, on goroutines of its own, where it may block.
+//   - [CombinedLog], [SlogLog]: access logs; [Metrics]: counters for Prometheus.
 //   - [Limits], with defaults for the open internet.
 //   - [Client]: requests on the same loop, over connections that it keeps; [Outgoing] is what is sent, a [ResponseHandler] is
 //     told of the [Response], [Call] is on its way between them; [ClientLimits], [ClientTimeouts].

@@ -29,7 +29,7 @@ type Server struct {
 	// Handler answers the requests. It must be set.
 	Handler Handler
 
-	// TLSConfig is for ListenTLS; nil: none. Without NextProtos it offers "http/1.1".
+	// TLSConfig is for ListenTLS; nil: none. Without NextProtos it offers "http/1.1" and "http/1.0".
 	TLSConfig *tls.Config
 
 	// AllowConnect gives requests with the method CONNECT to the Handler, which is to see about Hijack. Otherwise they are
@@ -119,7 +119,7 @@ func (srv *Server) configure() error {
 		srv.tls = srv.TLSConfig
 		if len(srv.tls.NextProtos) == 0 {
 			srv.tls = srv.tls.Clone()
-			srv.tls.NextProtos = []string{"http/1.1"}
+			srv.tls.NextProtos = []string{"http/1.1", "http/1.0"}
 		}
 	}
 	return nil

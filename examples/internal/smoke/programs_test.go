@@ -70,6 +70,20 @@ var servers = []server{
 	}},
 	{name: "webchat", half: "GET / HT", talk: webpage},
 	{name: "all", args: []string{"-chat", "127.0.0.1:0", "-smtp", "127.0.0.1:0", "-echo", "127.0.0.1:0"}, half: "GET / HT", talk: webpage},
+	{name: "httpd", half: "GET /hello HTTP/1.1\r\nHo", talk: func(c *client) {
+		c.say("GET /hello HTTP/1.1\r\nHost: a\r\n\r\nPOST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nhello\n")
+		c.until("\r\n\r\nHello, World!\n")
+		c.until("\r\n\r\nhello\n")
+		c.say("GET /std/hello/mux HTTP/1.1\r\nHost: a\r\n\r\n")
+		c.until("\r\n\r\nHello, mux!\n")
+	}},
+	{name: "httpd", args: []string{"-loops", "2", "-root", ".", "-list"}, half: "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nhel", talk: func(c *client) {
+		c.say("GET /doc.go HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nHEAD /../doc.go HTTP/1.1\r\nHost: a\r\n\r\n")
+		c.until("package smoke\n")
+		c.until(">doc.go</a>")
+		c.until("HTTP/1.1 400 ")
+		c.until("\r\n\r\n")
+	}},
 	{name: "chat", args: []string{"-loops", "2"}, half: "half a line", hello: func(c *client) {
 		c.until("nickname, please")
 		c.say("nick" + strings.TrimPrefix(c.conn.LocalAddr().String(), "127.0.0.1:") + "\n")
