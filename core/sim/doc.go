@@ -1,8 +1,8 @@
 // Package sim is a network, a clock and a poller in memory under the production loop of package core: a program that runs
 // on it is deterministic, takes no real time, and meets every fault that it is told to meet.
 //
-// A [World] holds loops, addresses and a calendar of what will happen. A [Peer] is the other end of a connection, driven
-// by a test:
+// A [World] holds loops, also those of a core.Group, addresses and a calendar of what will happen. A [Peer] is the other end of
+// a connection, driven by a test:
 //
 //	w := sim.New(sim.Config{T: t, Latency: 5 * time.Millisecond})
 //	loop := w.Loop(core.Options{})
