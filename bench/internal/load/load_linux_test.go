@@ -148,16 +148,16 @@ func TestWrongServers(t *testing.T) {
 		serve func(net.Conn)
 		want  string
 	}{
-		"flips a bit":                   {once(20, func(line []byte) []byte { line[17] ^= 1; return line }), "wrong byte"},
-		"drops a byte":                  {once(20, func(line []byte) []byte { return line[1:] }), "wrong byte"},
+		"flips a bit":                   {once(1, func(line []byte) []byte { line[17] ^= 1; return line }), "wrong byte"},
+		"drops a byte":                  {once(1, func(line []byte) []byte { return line[1:] }), "wrong byte"},
 		"drops a byte at the end":       {once(lastOfBatch, func(line []byte) []byte { return line[:31] }), "no answer within"},
-		"drops a line":                  {once(20, func(line []byte) []byte { return line[:0] }), "wrong byte"},
-		"repeats a line":                {once(21, func(line []byte) []byte { return append(line, line...) }), "wrong byte"},
+		"drops a line":                  {once(1, func(line []byte) []byte { return line[:0] }), "wrong byte"},
+		"repeats a line":                {once(2, func(line []byte) []byte { return append(line, line...) }), "wrong byte"},
 		"repeats a line behind a batch": {once(lastOfBatch, func(line []byte) []byte { return append(line, line...) }), "wrong byte|more than were sent|not sent"},
 		"answers too early":             {once(0, func(line []byte) []byte { return append(line, make([]byte, 1000)...) }), "wrong byte|more than were sent"},
 		"ends lines in its own way":     {lines(func(_ int, line []byte) []byte { return append(line[:31], "\r\n"...) }), "wrong byte"},
 		"says nothing":                  {lines(func(int, []byte) []byte { return []byte{} }), "no answer within .* 0 of 128 bytes"},
-		"closes":                        {once(20, func([]byte) []byte { return nil }), "closed by the server|read: connection reset|write: broken pipe"},
+		"closes":                        {once(1, func([]byte) []byte { return nil }), "closed by the server|read: connection reset|write: broken pipe"},
 		"greets":                        {func(conn net.Conn) { _, _ = conn.Write([]byte("hello\r\n")); lines(right)(conn) }, "wrong byte|more than were sent"},
 		"says goodbye":                  {func(conn net.Conn) { lines(right)(conn); _, _ = conn.Write([]byte("bye\r\n")) }, "5 bytes that were not sent"},
 		"does not close after our end":  {func(conn net.Conn) { lines(right)(conn); <-conn.(serverConn).end }, "did not close within"},
@@ -233,10 +233,10 @@ func TestWrongServersTLS(t *testing.T) {
 		serve func(net.Conn)
 		want  string
 	}{
-		"flips a bit":                   {secured(t, once(20, func(line []byte) []byte { line[17] ^= 1; return line })), "wrong byte"},
+		"flips a bit":                   {secured(t, once(1, func(line []byte) []byte { line[17] ^= 1; return line })), "wrong byte"},
 		"repeats a line behind a batch": {secured(t, once(3, func(line []byte) []byte { return append(line, line...) })), "wrong byte|more than were sent|not sent"},
 		"says nothing":                  {secured(t, lines(func(int, []byte) []byte { return []byte{} })), "no answer within .* 0 of 128 bytes"},
-		"closes":                        {secured(t, once(20, func([]byte) []byte { return nil })), "closed by the server|read: connection reset|write: broken pipe"},
+		"closes":                        {secured(t, once(1, func([]byte) []byte { return nil })), "closed by the server|read: connection reset|write: broken pipe"},
 		"says goodbye":                  {secured(t, func(conn net.Conn) { lines(right)(conn); _, _ = conn.Write([]byte("bye\r\n")) }), "5 bytes that were not sent"},
 		"does not close after our end":  {secured(t, func(conn net.Conn) { lines(right)(conn); <-conn.(serverConn).end }), "did not close within"},
 		"ends without close_notify": {secured(t, func(conn net.Conn) {
@@ -284,7 +284,7 @@ func TestOneWrongByte(t *testing.T) {
 	var conns atomic.Int64
 	r, err := Run(config(serve(t, func(conn net.Conn) {
 		if conns.Add(1) == 2 {
-			once(20, func(line []byte) []byte { line[0]++; return line })(conn)
+			once(0, func(line []byte) []byte { line[0]++; return line })(conn)
 			return
 		}
 		lines(right)(conn)
