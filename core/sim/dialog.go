@@ -14,10 +14,12 @@ import (
 	"time"
 
 	"github.com/parley-go/parley/core"
+	"github.com/parley-go/parley/internal/race"
 )
 
 const (
-	dialogSeeds    = 40   // random worlds per file; a quarter of that with -short
+	dialogSeeds    = 40   // random worlds per file; a quarter of that with -short or under the race detector
+	dialogRaceCuts = 100  // under the race detector streams are cut at about so many places
 	dialogAllCuts  = 4096 // streams up to that many bytes are cut everywhere
 	dialogSomeCuts = 512  // longer ones at so many places at either end, and as many in between
 )
@@ -26,7 +28,7 @@ const (
 // instance with chat.Attach; it is called once for each run. A transcript is run
 //
 //   - as written;
-//   - with the client's bytes cut in two, at every place;
+//   - with the client's bytes cut in two, at every place (under the race detector at some);
 //   - one byte at a time;
 //   - in many random worlds: latency, jitter, cuts, short writes, spurious readiness, interrupts.
 //
@@ -97,7 +99,7 @@ func RunDialog(transcript string, serve func(*core.Loop, core.Socket) error) err
 		return fmt.Errorf("one byte at a time: %w", err)
 	}
 	seeds := dialogSeeds
-	if testing.Testing() && testing.Short() {
+	if testing.Testing() && testing.Short() || race.Enabled {
 		seeds /= 4
 	}
 	for seed := range seeds {
@@ -143,6 +145,12 @@ type dialog struct {
 
 // cuts are the places to cut at, ascending.
 func (d *dialog) cuts() (cuts []int) {
+	if race.Enabled {
+		for i := 1; i < d.bytes; i += 1 + d.bytes/dialogRaceCuts {
+			cuts = append(cuts, i)
+		}
+		return cuts
+	}
 	if d.bytes <= dialogAllCuts {
 		for i := 1; i < d.bytes; i++ {
 			cuts = append(cuts, i)

@@ -2,12 +2,9 @@ package smtp_test
 
 import (
 	"bytes"
-	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -21,6 +18,7 @@ import (
 
 	"github.com/parley-go/parley/core"
 	"github.com/parley-go/parley/core/sim"
+	"github.com/parley-go/parley/internal/race"
 	"github.com/parley-go/parley/protocols/smtp"
 )
 
@@ -404,7 +402,7 @@ func (e *endless) Read(p []byte) (n int, err error) {
 // A message of 50 MB holds less than 1 MiB, both ends and the network between them together.
 func TestClientMemory(t *testing.T) {
 	total := 50 << 20
-	if testing.Short() {
+	if testing.Short() || race.Enabled {
 		total = 5 << 20
 	}
 	for _, chunking := range []bool{false, true} {
@@ -453,56 +451,4 @@ func TestClientMemoryIdle(t *testing.T) {
 	t.Logf("%d bytes each", each)
 	require.Less(t, each, int64(8<<10))
 	runtime.KeepAlive(clients)
-}
-
-// The kernel's sockets, both ends on one loop, a file and a pipe.
-func TestClientKernel(t *testing.T) {
-	loop, err := core.NewLoop(core.Options{})
-	require.NoError(t, err)
-	rec := new(recorder)
-	srv := &smtp.Server{Hostname: "mx.example.org", Backend: rec}
-	l, err := srv.Listen(loop, "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	text := strings.Repeat("A line of text\n.\n..\n", 100_000)
-	name := filepath.Join(t.TempDir(), "message")
-	require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
-	f, err := os.Open(name)
-	require.NoError(t, err)
-	defer f.Close()
-	pr, pw, err := os.Pipe()
-	require.NoError(t, err)
-	defer pr.Close()
-	go func() {
-		_, _ = io.WriteString(pw, text)
-		_ = pw.Close()
-	}()
-	var got results
-	for _, c := range []*smtp.Client{{}, {NoChunking: true}} {
-		body := io.Reader(f)
-		if c.NoChunking {
-			body = pr
-		}
-		require.NoError(t, c.Dial(loop, "tcp", l.Addr().(*net.TCPAddr).String()))
-		m := outgoing(t, "", "user")
-		m.Body = body
-		require.NoError(t, c.Send(m, got.add))
-		c.Closed = func(error) {
-			if len(got) == 2 && srv.Open() <= 1 {
-				_ = l.Close()
-			}
-		}
-		c.Quit()
-	}
-	require.NoError(t, loop.Run(ctx))
-	require.NoError(t, loop.Close())
-	require.Len(t, rec.mails, 2)
-	want := sha256.Sum256([]byte(strings.ReplaceAll(text, "\n", "\r\n")))
-	for _, m := range rec.mails {
-		_, body, _ := strings.Cut(m.text.String(), "\r\n\t")
-		_, body, _ = strings.Cut(body, "\r\n\t")
-		_, body, _ = strings.Cut(body, "\r\n")
-		require.Equal(t, want, sha256.Sum256([]byte(body)))
-	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/parley-go/parley/core"
 	"github.com/parley-go/parley/core/sim"
+	"github.com/parley-go/parley/internal/race"
 	"github.com/parley-go/parley/protocols/mailbox"
 	"github.com/parley-go/parley/protocols/smtp"
 )
@@ -202,7 +203,7 @@ func TestDeliverOffTheLoop(t *testing.T) {
 func TestDeliverMemory(t *testing.T) {
 	const piece = 32 << 10
 	total := 50 << 20
-	if testing.Short() {
+	if testing.Short() || race.Enabled {
 		total = 5 << 20
 	}
 	left := temporary(t)

@@ -5,11 +5,17 @@ package smtp_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"io"
 	"net"
 	netsmtp "net/smtp"
+	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -110,4 +116,56 @@ func (r stacked) Begin(s *smtp.Session, e *smtp.Envelope) (smtp.Message, error) 
 func (m stackedMail) Abort() {
 	*m.stack = string(debug.Stack())
 	m.Message.Abort()
+}
+
+// The kernel's sockets, both ends on one loop, a file and a pipe.
+func TestClientKernel(t *testing.T) {
+	loop, err := core.NewLoop(core.Options{})
+	require.NoError(t, err)
+	rec := new(recorder)
+	srv := &smtp.Server{Hostname: "mx.example.org", Backend: rec}
+	l, err := srv.Listen(loop, "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	text := strings.Repeat("A line of text\n.\n..\n", 100_000)
+	name := filepath.Join(t.TempDir(), "message")
+	require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+	f, err := os.Open(name)
+	require.NoError(t, err)
+	defer f.Close()
+	pr, pw, err := os.Pipe()
+	require.NoError(t, err)
+	defer pr.Close()
+	go func() {
+		_, _ = io.WriteString(pw, text)
+		_ = pw.Close()
+	}()
+	var got results
+	for _, c := range []*smtp.Client{{}, {NoChunking: true}} {
+		body := io.Reader(f)
+		if c.NoChunking {
+			body = pr
+		}
+		require.NoError(t, c.Dial(loop, "tcp", l.Addr().(*net.TCPAddr).String()))
+		m := outgoing(t, "", "user")
+		m.Body = body
+		require.NoError(t, c.Send(m, got.add))
+		c.Closed = func(error) {
+			if len(got) == 2 && srv.Open() <= 1 {
+				_ = l.Close()
+			}
+		}
+		c.Quit()
+	}
+	require.NoError(t, loop.Run(ctx))
+	require.NoError(t, loop.Close())
+	require.Len(t, rec.mails, 2)
+	want := sha256.Sum256([]byte(strings.ReplaceAll(text, "\n", "\r\n")))
+	for _, m := range rec.mails {
+		_, body, _ := strings.Cut(m.text.String(), "\r\n\t")
+		_, body, _ = strings.Cut(body, "\r\n\t")
+		_, body, _ = strings.Cut(body, "\r\n")
+		require.Equal(t, want, sha256.Sum256([]byte(body)))
+	}
 }

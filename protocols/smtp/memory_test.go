@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/parley-go/parley/core/sim"
+	"github.com/parley-go/parley/internal/race"
 	"github.com/parley-go/parley/protocols/smtp"
 )
 
@@ -33,7 +34,7 @@ func heap() int64 {
 func TestMemoryOfALargeMessage(t *testing.T) {
 	const piece = 32 << 10
 	total := 50 << 20
-	if testing.Short() {
+	if testing.Short() || race.Enabled {
 		total = 5 << 20
 	}
 	text := strings.Repeat(strings.Repeat("x", 62)+"\r\n", piece/64)

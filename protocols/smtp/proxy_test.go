@@ -13,6 +13,7 @@ import (
 
 	"github.com/parley-go/parley/core"
 	"github.com/parley-go/parley/core/sim"
+	"github.com/parley-go/parley/internal/race"
 	"github.com/parley-go/parley/protocols/smtp"
 )
 
@@ -357,7 +358,7 @@ func TestProxyBackPressure(t *testing.T) {
 
 func TestProxyMemory(t *testing.T) {
 	total := 30 << 20
-	if testing.Short() {
+	if testing.Short() || race.Enabled {
 		total = 5 << 20
 	}
 	for _, noChunking := range []bool{true, false} {
