@@ -34,10 +34,16 @@ func (p *programs) of(k kind) []server {
 	return some
 }
 
-// build makes all programs, in dir. A C program is left out, which is said, where there is no compiler. pf is needed for
-// servers that take mail.
-func build(ctx context.Context, chosen []server, pf *postfix, dir string, log io.Writer) (p programs, err error) {
-	p.postfix = pf
+// found are programs of others.
+type found struct {
+	postfix *postfix
+	nginx   string
+}
+
+// build makes all programs, in dir. A C program is left out, which is said, where there is no compiler. Programs of others are
+// needed where they are among the servers.
+func build(ctx context.Context, chosen []server, others found, dir string, log io.Writer) (p programs, err error) {
+	p.postfix = others.postfix
 	root, err := findRoot(ctx)
 	if err != nil {
 		return p, err
@@ -64,7 +70,9 @@ func build(ctx context.Context, chosen []server, pf *postfix, dir string, log io
 			p.cc = version(ctx, cc)
 			err = command(ctx, bench, cc, "-O2", "-std=gnu11", "-o", binary, s.source)
 		case s.sink:
-			binary, s.env = pf.sink, pf.env
+			binary, s.env = others.postfix.sink, others.postfix.env
+		case s.nginx:
+			binary, s.dir = others.nginx, dir
 		case s.parley:
 			err = goBuild(ctx, root, s.pkg, binary)
 		default:

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/textproto"
 	"os"
 	"os/signal"
@@ -42,6 +43,10 @@ func mistaken(what string) error {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
+	}
+	if what, ok := strings.CutSuffix(what, " on the web"); ok {
+		fmt.Fprintln(os.Stderr, "listening on", ln.Addr())
+		return mistakenWeb(what, ln)
 	}
 	if what == "does not start" {
 		return fmt.Errorf("no")
@@ -81,6 +86,22 @@ func mistaken(what string) error {
 			}
 		}()
 	}
+}
+
+// mistakenWeb is an HTTP server that does something wrong.
+func mistakenWeb(what string, ln net.Listener) error {
+	var requests atomic.Int64
+	return http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		n := requests.Add(1)
+		switch {
+		case what == "knows nothing":
+			w.WriteHeader(http.StatusNotFound)
+		case what == "counts" && n == 100:
+			w.Header().Set("X-Count", "100")
+		}
+		_, _ = io.WriteString(w, load.Body)
+	}))
 }
 
 // mistakenMail is a mail server that does something wrong, with the fourth message of each connection or with all.
@@ -194,7 +215,7 @@ func TestTables(t *testing.T) {
 		require.NoError(t, err)
 	}
 	for _, s := range scenarios {
-		require.Positive(t, s.length, s.name)
+		require.Equal(t, s.kind != web, s.length > 0, s.name)
 		require.True(t, slices.ContainsFunc(servers, func(p server) bool { return p.kind == s.kind }), s.name)
 		require.Equal(t, s.kind == secured, s.tls != "", s.name)
 		require.Equal(t, s.kind == secured && s.memory, s.settle, s.name)
@@ -243,6 +264,21 @@ a: 50 connections, depth 1, lines of 32 bytes
   server  µs/line    min    max   / c  lines/s  busy  user
        c    4.000  4.000  8.000  1.00     1000    0%   25%
   parley    5.000  4.000  12.00  1.25     1000    0%   25%
+`, out.String())
+
+	r = report{}
+	for i, server := range []string{"nginx", "parleyhttp"} {
+		r.add(sample{Scenario: "httppipe", Server: server, Result: &load.Result{
+			Lines: 1000, Elapsed: time.Second, CPU: time.Duration(4-i) * time.Millisecond, User: 10, System: 30,
+		}})
+	}
+	out.Reset()
+	r.table(&out, scenario{name: "httppipe", kind: web, conns: 50, depth: 16})
+	require.Equal(t, `
+httppipe: 50 connections, depth 16, requests
+      server  µs/request    min    max  / nginx  requests/s  busy  user
+       nginx       4.000  4.000  4.000     1.00        1000    0%   25%
+  parleyhttp       3.000  3.000  3.000     0.75        1000    0%   25%
 `, out.String())
 }
 
@@ -322,6 +358,8 @@ func TestRunFails(t *testing.T) {
 		{"a", "does not start", "scenario a: wrong ended by itself: exit status 3: no"},
 		{"a", "dies", "scenario a: wrong ended by itself: exit status 3: so long"},
 		{"tls", "flips a bit over TLS", "scenario tls: wrong: connection .*: wrong byte .* at offset 0 of 32"},
+		{"http", "knows nothing on the web", `scenario http: wrong: the first response: not 200: "404 Not Found"`},
+		{"httppipe", "counts on the web", "scenario httppipe: wrong: connection .*: wrong byte .* of a response"},
 		{"smtpd", "refuses mail", "scenario smtpd: wrong: smtp-source: fatal: .*554 no"},
 		{"smtpd", "forgets mail", `scenario smtpd: wrong: took \d+ messages, but was sent \d+`},
 		{"smtpd", "loses octets of mail", `scenario smtpd: wrong: took \d+ octets, but was sent \d+`},

@@ -144,13 +144,17 @@ func (r *report) loadTable(out io.Writer, s scenario) {
 	if s.idle > 0 {
 		idle = fmt.Sprintf(" and %d idle", s.idle)
 	}
-	fmt.Fprintf(out, "\n%s: %d connections%s, depth %d, lines of %d bytes%s\n", s.name, s.conns, idle, s.depth, s.length, over(s))
+	what := fmt.Sprintf("lines of %d bytes", s.length)
+	if s.kind == web {
+		what = "requests"
+	}
+	fmt.Fprintf(out, "\n%s: %d connections%s, depth %d, %s%s\n", s.name, s.conns, idle, s.depth, what, over(s))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(w, "server\tµs/line\tmin\tmax\t")
+	fmt.Fprintf(w, "server\tµs/%s\tmin\tmax\t", s.unit())
 	for _, ref := range refs {
 		fmt.Fprintf(w, "/ %s\t", ref)
 	}
-	fmt.Fprint(w, "lines/s\tbusy\tuser\t\n")
+	fmt.Fprintf(w, "%ss/s\tbusy\tuser\t\n", s.unit())
 	for _, name := range names {
 		us := r.column(s.name, name, perLine)
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t", name, digits(median(us)), digits(slices.Min(us)), digits(slices.Max(us)))

@@ -7,16 +7,17 @@ const (
 	plain   kind = "line" // lines, echoed in the clear
 	secured kind = "tls"  // lines, echoed over TLS
 	mail    kind = "smtp" // mail, taken in and dropped
+	web     kind = "http" // requests, each answered with the same short text
 )
 
-var kinds = []kind{plain, secured, mail}
+var kinds = []kind{plain, secured, mail, web}
 
 // scenario is one kind of load.
 type scenario struct {
 	name   string
 	kind   kind
 	conns  int // that speak
-	depth  int // lines that each has on its way
+	depth  int // lines, or requests, that each has on its way
 	length int // of a line in bytes, with its "\n"; of a message, without its header
 	idle   int // connections that say nothing
 	memory bool
@@ -50,6 +51,17 @@ var scenarios = []scenario{
 	{name: "smtpd", kind: mail, conns: 10, length: 4096, reuse: true, shortConns: 10},
 	{name: "smtpmem", kind: mail, conns: 10, length: 4096, memory: true, messages: 5000, large: 3, larger: 50 << 20,
 		shortConns: 10, shortMessages: 500, shortLarge: 1},
+
+	{name: "http", kind: web, conns: 50, depth: 1, shortConns: 10},
+	{name: "httppipe", kind: web, conns: 50, depth: 16, shortConns: 10},
+}
+
+// unit is what is counted.
+func (s scenario) unit() string {
+	if s.kind == web {
+		return "request"
+	}
+	return "line"
 }
 
 // short returns the scenario as -short runs it.

@@ -1,18 +1,20 @@
 package main
 
 // server is a program that is measured. It is started with -listen, says "listening on HOST:PORT" on standard error, and
-// ends on SIGTERM. smtp-sink has ways of its own: see sinkArgs.
+// ends on SIGTERM. smtp-sink and nginx have ways of their own: see sinkArgs and nginxConf.
 type server struct {
 	name   string // on the command line, in tables and in JSON
 	kind   kind
 	title  string
-	parley bool     // pkg lies in Parley's own module
-	pkg    string   // a Go program: its package, relative to its module
-	source string   // a C program: its only file, relative to this module
-	sink   bool     // Postfix's smtp-sink
+	parley bool   // pkg lies in Parley's own module
+	pkg    string // a Go program: its package, relative to its module
+	source string // a C program: its only file, relative to this module
+	sink   bool   // Postfix's smtp-sink
+	nginx  bool
 	binary string   // a program that is there already
 	env    []string // that it needs
 	counts bool     // it says at its end how much mail it took
+	dir    string   // where it may put what it needs to run
 }
 
 // servers is the table of all there are, in the order in which they take turns.
@@ -28,7 +30,12 @@ var servers = []server{
 	{name: "parleysmtp", kind: mail, title: "Parley: protocols/smtp, mail is dropped", pkg: "./servers/parleysmtp", counts: true},
 	{name: "gosmtp", kind: mail, title: "go-smtp, mail is dropped", pkg: "./servers/gosmtp", counts: true},
 	{name: "smtp-sink", kind: mail, title: "Postfix's smtp-sink", sink: true},
+
+	{name: "parleyhttp", kind: web, title: "Parley: protocols/http1", pkg: "./servers/parleyhttp"},
+	{name: "nethttp", kind: web, title: "Go net/http", pkg: "./servers/nethttp"},
+	{name: "fasthttp", kind: web, title: "fasthttp", pkg: "./servers/fasthttp"},
+	{name: "nginx", kind: web, title: "nginx, one worker", nginx: true},
 }
 
 // references are the servers that the others are compared with, where they take part.
-var references = []string{"c", "goroutine", "goroutinetls", "smtp-sink"}
+var references = []string{"c", "goroutine", "goroutinetls", "smtp-sink", "nginx", "fasthttp"}

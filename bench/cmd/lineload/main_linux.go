@@ -1,7 +1,9 @@
-// Lineload keeps a line echo server busy, compares every byte that comes back, and prints what it counted as JSON.
+// Lineload keeps a line echo server busy, or an HTTP server, compares every byte that comes back, and prints what it counted as
+// JSON.
 //
 //	lineload -connect 127.0.0.1:7000 -conns 50 -depth 64 -pid $(pidof echo)
 //	lineload -connect 127.0.0.1:7000 -tls 1.3 -pid $(pidof parleytls)
+//	lineload -connect 127.0.0.1:8080 -http -depth 16 -pid $(pidof parleyhttp)
 //	lineload -connect 127.0.0.1:7000 -idle 10000 -memory -pid $(pidof echo)
 //
 // It has one thread that works: pin it to another CPU than the server's. The exit status is 1 if any byte was wrong, missing
@@ -40,8 +42,12 @@ func main() {
 		return nil
 	})
 	flag.BoolVar(&c.Settle, "settle", false, "with -memory: ask the server to give its garbage back, with SIGUSR1, and measure again")
+	flag.BoolVar(&c.HTTP, "http", false, "ask an HTTP server for a short text instead; -length and -idle are not for that")
 	memory := flag.Bool("memory", false, "measure what the idle connections cost the server, and nothing else")
 	flag.Parse()
+	if c.HTTP {
+		c.Length = 0
+	}
 	if err := run(c, *memory); err != nil {
 		fmt.Fprintln(os.Stderr, "lineload:", err)
 		os.Exit(1)

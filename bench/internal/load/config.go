@@ -1,5 +1,5 @@
-// Package load makes clients of a line echo server: many connections on one thread, each with some lines on their way, and
-// every byte that comes back compared with what was sent.
+// Package load makes clients of a line echo server, or of an HTTP server: many connections on one thread, each with some lines
+// or requests on their way, and every byte that comes back compared with what is due.
 package load
 
 import (
@@ -14,9 +14,10 @@ type Config struct {
 	Addr   string // IP:PORT
 	Conns  int    // connections that speak
 	Depth  int    // lines that each of them sends at a time; the next ones follow when all are back
-	Length int    // of a line in bytes, with its "\n"
+	Length int    // of a line in bytes, with its "\n"; not with HTTP
 	Idle   int    // connections beside them that say nothing
 	TLS    uint16 // its version, tls.VersionTLS12 or 13; 0: in the clear
+	HTTP   bool   // the lines are requests: see Body
 
 	Warmup   time.Duration // before counting begins
 	Interval time.Duration // counted; longer if nothing came back in it
@@ -41,7 +42,9 @@ func (c *Config) check() error {
 		return fmt.Errorf("%d connections: at least 1", c.Conns)
 	case c.Depth < 1:
 		return fmt.Errorf("depth %d: at least 1", c.Depth)
-	case c.Length < 2 || c.Length > maxBatch/c.Depth:
+	case c.HTTP && (c.Length != 0 || c.Idle > 0 || c.Depth > maxBatch/len(request)/16):
+		return errors.New("HTTP: requests have a length of their own, none of them is idle, and there is a bound to the depth")
+	case !c.HTTP && (c.Length < 2 || c.Length > maxBatch/c.Depth):
 		return fmt.Errorf("lines of %d bytes at depth %d: at least 2, and together at most %d", c.Length, c.Depth, maxBatch)
 	case c.Idle < 0:
 		return fmt.Errorf("%d idle connections", c.Idle)
@@ -55,7 +58,7 @@ func (c *Config) check() error {
 
 // Result is what came of it.
 type Result struct {
-	Lines   float64       `json:"lines"`      // echoed and compared in the counted interval; bytes by the length of a line
+	Lines   float64       `json:"lines"`      // echoed and compared in the counted interval, or responses; bytes by the length of one
 	Elapsed time.Duration `json:"elapsed_ns"` // how long the interval really was
 	CPU     time.Duration `json:"cpu_ns"`     // that the server used in it
 	User    time.Duration `json:"user_ns"`    // the kernel's estimate, in steps of 10 ms, of how CPU divides

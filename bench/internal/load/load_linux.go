@@ -75,7 +75,14 @@ func (g *generator) setUp() (err error) {
 	if g.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return os.NewSyscallError("epoll_create1", err)
 	}
-	g.text = newText(g.Length, g.Depth)
+	if g.HTTP {
+		g.text = newRequests(g.Depth)
+		if err := g.learn(); err != nil {
+			return err
+		}
+	} else {
+		g.text = newText(g.Length, g.Depth)
+	}
 	g.buf = make([]byte, 256<<10)
 	if err := g.openIdle(g.Idle); err != nil {
 		return err
@@ -196,7 +203,7 @@ func (g *generator) turn(now time.Time) error {
 				if c.done() {
 					return nil
 				}
-				return fmt.Errorf("no answer within %v: %d of %d bytes came back", g.Patience, c.got, len(c.batch))
+				return fmt.Errorf("no answer within %v: %d of %d bytes came back", g.Patience, c.got, c.due)
 			})
 		}
 		if g.busy == 0 || late {
@@ -246,7 +253,7 @@ func (g *generator) serve(i int, events uint32) {
 	}
 	if events&^unix.EPOLLOUT != 0 {
 		before := c.done()
-		n, err := c.receive(g.buf)
+		n, err := c.receive(g.text, g.buf)
 		switch {
 		case err == io.EOF:
 			g.lose(c)
