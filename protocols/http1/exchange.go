@@ -13,7 +13,7 @@ type exchange struct {
 	req      Request
 	w        ResponseWriter
 	buf      []byte // the head
-	scanned  int    // how much of it prescan has seen
+	lineAt   int    // where the line begins that prescan is in
 	trailing int    // how long the whole lines of the trailer section are
 	line     []byte // a chunk size line, or the trailer section
 	flags    xflags
@@ -55,24 +55,24 @@ func (x *exchange) bodiless() bool {
 	return x.req.head.method == http.MethodHead || !bodyAllowed(x.w.status)
 }
 
-// reset makes x ready for another request.
+// reset makes x ready for another request. Memory is kept that is not too much.
 func (x *exchange) reset() {
-	if cap(x.buf) > keepBuffer {
-		x.buf = nil
-	}
-	if x.w.body == nil {
-		x.w.body = make([]byte, 0, 256)
-	}
-	if cap(x.w.fields) > keepBuffer {
-		x.w.fields = nil
-	}
+	w, r := &x.w, &x.req
 	x.s = nil
-	x.buf, x.line, x.collected, x.scanned = x.buf[:0], nil, nil, 0
-	x.flags, x.onBody, x.result, x.cause, x.tooLarge, x.extensions = 0, nil, nil, nil, false, 0
-	r := &x.req
+	x.buf, x.line = kept(x.buf), kept(x.line)
+	w.fields, w.body, w.trailers = kept(w.fields), kept(w.body), kept(w.trailers)
+	x.flags, x.lineAt, x.extensions, x.tooLarge = 0, 0, 0, false
+	x.onBody, x.collected, x.result, x.cause = nil, nil, nil, nil
+	w.onDrain, w.onDone = nil, nil
 	r.head.buf = nil
 	r.trailers, r.ctx, r.cancel, r.url, r.received = nil, nil, nil, nil, 0
-	x.w.onDrain, x.w.onDone = nil, nil
+}
+
+func kept(p []byte) []byte {
+	if cap(p) > keepBuffer {
+		return nil
+	}
+	return p[:0]
 }
 
 // begin is called when the head is there.

@@ -500,24 +500,25 @@ func (h *head) parseTrailers(block []byte, l *headLimits) *Error {
 	return h.parseFields(0, l)
 }
 
-// prescan looks at a head that may not be complete: what is found in it is said whatever follows. at is where the last look
-// ended. What a head is refused with must not depend on how it was cut into reads; therefore prescan has precedence over
-// the errors of parseRequest, which find what prescan looks for too.
-func prescan(block []byte, at int, l *headLimits) (next int, err *Error) {
-	if at == 0 && len(block) > 0 && !isToken.at(block[0]) && block[0] != '\r' {
+// prescan looks at a head that may not be complete: what is found in it is said whatever follows. at is where the line begins in
+// which the last look ended, and seen how much of block it saw. What a head is refused with must not depend on how it was cut
+// into reads; therefore prescan has precedence over the errors of parseRequest, which finds what prescan looks for, too.
+func prescan(block []byte, at, seen int, l *headLimits) (line int, err *Error) {
+	if seen == 0 && len(block) > 0 && !isToken.at(block[0]) && block[0] != '\r' {
 		if block[0] == '\n' {
 			return 0, errBareLF
 		}
 		return 0, errNotHTTP
 	}
 	for {
-		lf := bytes.IndexByte(block[at:], '\n')
 		end := len(block)
+		lf := bytes.IndexByte(block[seen:], '\n')
 		if lf >= 0 {
-			end = at + lf
+			end = seen + lf
 			if end == 0 || block[end-1] != '\r' {
 				return at, errBareLF
 			}
+			seen = end + 1
 			end--
 		} else if end > at && block[end-1] == '\r' {
 			end--
@@ -532,6 +533,6 @@ func prescan(block []byte, at int, l *headLimits) (next int, err *Error) {
 		if lf < 0 {
 			return at, nil
 		}
-		at += lf + 1
+		at = seen
 	}
 }

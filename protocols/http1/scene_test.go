@@ -56,3 +56,9 @@ func TestHello(t *testing.T) {
 	require.Equal(t, 3, strings.Count(text, "HTTP/1.1 200 OK\r\n"))
 	s.p.WantClosed()
 }
+
+func hello(w *http1.ResponseWriter, _ *http1.Request) error {
+	w.Set("Content-Type", "text/plain")
+	_, err := w.WriteString("Hello, World!\n")
+	return err
+}

@@ -184,7 +184,7 @@ func (s *session) CollectIncomingData(c *chat.Conn, data []byte) error {
 		x.buf = append(x.buf, data...)
 		if c.MidToken() { // not known to be complete
 			var err *Error
-			if x.scanned, err = prescan(x.buf, x.scanned, &s.srv.head); err != nil {
+			if x.lineAt, err = prescan(x.buf, x.lineAt, len(x.buf)-len(data), &s.srv.head); err != nil {
 				s.refuse(err)
 			}
 		}
@@ -247,7 +247,7 @@ func (s *session) request() {
 	x.buf = append(x.buf, "\r\n"...)
 	h := &x.req.head
 	if err := h.parseRequest(x.buf, &s.srv.head); err != nil {
-		if _, first := prescan(x.buf, x.scanned, &s.srv.head); first != nil {
+		if _, first := prescan(x.buf, 0, 0, &s.srv.head); first != nil {
 			err = first
 		}
 		s.refuse(err)
@@ -296,6 +296,9 @@ func (s *session) proceed() {
 	x := s.x
 	for x != nil && s.x == x && x.flags&xReturned != 0 && s.mode != modeOver && s.step(x) {
 	}
+	if s.x != nil && s.x.w.onDrain != nil && !s.high {
+		s.soon() // what is queued may be gone by then; or else HandleHigh was called, and HandleLow will be
+	}
 }
 
 // step makes one step; it answers false when there is nothing to do for now.
@@ -313,7 +316,7 @@ func (s *session) step(x *exchange) bool {
 	case x.onBody != nil && bodyOver && x.flags&xLastGiven == 0:
 		x.flags |= xLastGiven
 		s.callback(func() error { return x.onBody(nil, true) })
-	case x.w.onDrain != nil && !s.high && x.flags&xFinished == 0:
+	case x.w.onDrain != nil && x.flags&xFinished == 0 && !x.w.Full():
 		f := x.w.onDrain
 		x.w.onDrain = nil
 		s.callback(f)
@@ -368,8 +371,11 @@ func (s *session) soon() {
 }
 
 func (s *session) afterwards() {
+	x := s.x
 	s.proceed()
-	s.drained()
+	if s.x == x { // or else what the client said before is not worked on yet
+		s.drained()
+	}
 }
 
 // resume goes on with input, unless the handler has paused it.
@@ -379,6 +385,9 @@ func (s *session) resume() {
 			s.expectBody()
 		}
 		s.c.Resume()
+	}
+	if s.eof {
+		s.soon()
 	}
 }
 
@@ -397,9 +406,6 @@ func (s *session) next() {
 	}
 	s.expect(s.srv.limits.IdleTimeout)
 	s.resume()
-	if s.eof {
-		s.soon()
-	}
 }
 
 // drained closes when the client has ended its side and there is nothing left of what it said.
@@ -510,8 +516,7 @@ func (s *session) HandleError(c *chat.Conn, err error) {
 	}
 	x := s.x
 	if x == nil || s.mode == modeTLS || x.flags&xFinished != 0 {
-		s.mode = modeOver
-		c.CloseWhenDoneWith(err)
+		s.hangUp(err)
 		return
 	}
 	x.flags |= xReturned | xClose | xBodyOver
