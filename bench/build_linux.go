@@ -40,8 +40,8 @@ type found struct {
 	nginx   string
 }
 
-// build makes all programs, in dir. A C program is left out, which is said, where there is no compiler. Programs of others are
-// needed where they are among the servers.
+// build makes all programs, in dir. A C program is left out, which is said, where there is no compiler. Programs of
+// others are needed where they are among the servers.
 func build(ctx context.Context, chosen []server, others found, dir string, log io.Writer) (p programs, err error) {
 	p.postfix = others.postfix
 	root, err := findRoot(ctx)

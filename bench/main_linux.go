@@ -1,5 +1,5 @@
-// Bench compares what Parley's servers cost, in CPU time for each line, message or request and in memory, with other servers that do the
-// same work, in one interleaved run. See README.md.
+// Bench compares what Parley's servers cost, in CPU time for each line, message or request and in memory, with other
+// servers that do the same work, in one interleaved run. See README.md.
 package main
 
 import (
@@ -196,8 +196,8 @@ func run(ctx context.Context, o *options, out io.Writer) (err error) {
 	return err
 }
 
-// findOthers finds the programs of others that are needed. Where they are not to be had, what needs them is left out, which is said
-// in a line; the environment can make it an error.
+// findOthers finds the programs of others that are needed. Where they are not to be had, what needs them is left out,
+// which is said in a line; the environment can make it an error.
 func (m *measurement) findOthers(ctx context.Context, dir string) (others found, err error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {

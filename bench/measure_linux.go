@@ -117,7 +117,8 @@ func (m *measurement) load(ctx context.Context, s scenario, p *process) (*load.R
 	interval := time.Duration(m.seconds * float64(time.Second))
 	warmup := min(interval/4, 500*time.Millisecond)
 	r, err := generate[load.Result](ctx, m.pins.generator, interval+warmup+time.Minute, m.programs.lineload,
-		"-connect", p.addr, "-tls", s.tls, "-http="+strconv.FormatBool(s.kind == web), "-pid", strconv.Itoa(p.cmd.Process.Pid),
+		"-connect", p.addr, "-tls", s.tls, "-http="+strconv.FormatBool(s.kind == web),
+		"-pid", strconv.Itoa(p.cmd.Process.Pid),
 		"-conns", strconv.Itoa(s.conns), "-depth", strconv.Itoa(s.depth), "-length", strconv.Itoa(s.length),
 		"-idle", strconv.Itoa(s.idle), "-warmup", warmup.String(), "-interval", interval.String())
 	if err == nil && r.Lines == 0 {

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// findNginx finds the program where it is installed, or else takes it out of Debian's package, into a folder of the cache, without
-// installing anything.
+// findNginx finds the program where it is installed, or else takes it out of Debian's package, into a folder of the
+// cache, without installing anything.
 func findNginx(ctx context.Context, installed []string, cache string) (string, error) {
 	for _, dir := range installed {
 		if program := filepath.Join(dir, "nginx"); nginxRuns(ctx, program) == nil {
@@ -43,7 +43,8 @@ func nginxRuns(ctx context.Context, program string) error {
 	if _, err := os.Stat(program); err != nil {
 		return err
 	}
-	if out, err := exec.CommandContext(ctx, program, "-v").CombinedOutput(); !strings.Contains(string(out), "nginx version") {
+	out, err := exec.CommandContext(ctx, program, "-v").CombinedOutput()
+	if !strings.Contains(string(out), "nginx version") {
 		return fmt.Errorf("nginx does not run: %w: %s", err, lastLine(out))
 	}
 	return nil

@@ -35,6 +35,7 @@ var servers = []server{
 	{name: "nethttp", kind: web, title: "Go net/http", pkg: "./servers/nethttp"},
 	{name: "fasthttp", kind: web, title: "fasthttp", pkg: "./servers/fasthttp"},
 	{name: "nginx", kind: web, title: "nginx, one worker", nginx: true},
+	{name: "chttp", kind: web, title: "a C epoll loop that parses nothing", source: "servers/chttp/chttp.c"},
 }
 
 // references are the servers that the others are compared with, where they take part.

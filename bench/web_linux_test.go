@@ -50,7 +50,9 @@ func TestWebServers(t *testing.T) {
 			t.Run("requests at once", func(t *testing.T) { testPipeline(t, p) })
 			t.Run("requests cut by reads", func(t *testing.T) { testRequestCuts(t, p) })
 			t.Run("end of input", func(t *testing.T) { testRequestEnd(t, p) })
-			t.Run("not HTTP", func(t *testing.T) { testNotHTTP(t, p) })
+			if s.source == "" { // which does not look at what it is asked
+				t.Run("not HTTP", func(t *testing.T) { testNotHTTP(t, p) })
+			}
 			require.False(t, p.ended())
 			t.Run("SIGTERM", func(t *testing.T) { testTerm(t, p) })
 		})
@@ -161,10 +163,10 @@ func TestLeaveOutNginx(t *testing.T) {
 	cause := fmt.Errorf("there is no apt-get to get it with")
 	t.Setenv(requireClients, "1")
 	require.EqualError(t, m.leaveOutNginx(cause), "no nginx: there is no apt-get to get it with")
-	require.Len(t, m.servers, 4)
+	require.Len(t, m.servers, 5)
 
 	t.Setenv(requireClients, "")
 	require.NoError(t, m.leaveOutNginx(cause))
 	require.Equal(t, "without nginx: there is no apt-get to get it with\n", log.String())
-	require.Equal(t, "parleyhttp,nethttp,fasthttp", join(m.servers, serverName))
+	require.Equal(t, "parleyhttp,nethttp,fasthttp,chttp", join(m.servers, serverName))
 }

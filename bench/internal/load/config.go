@@ -1,5 +1,5 @@
-// Package load makes clients of a line echo server, or of an HTTP server: many connections on one thread, each with some lines
-// or requests on their way, and every byte that comes back compared with what is due.
+// Package load makes clients of a line echo server, or of an HTTP server: many connections on one thread, each with some
+// lines or requests on their way, and every byte that comes back compared with what is due.
 package load
 
 import (
@@ -43,7 +43,7 @@ func (c *Config) check() error {
 	case c.Depth < 1:
 		return fmt.Errorf("depth %d: at least 1", c.Depth)
 	case c.HTTP && (c.Length != 0 || c.Idle > 0 || c.Depth > maxBatch/len(request)/16):
-		return errors.New("HTTP: requests have a length of their own, none of them is idle, and there is a bound to the depth")
+		return errors.New("HTTP: no length, no idle connections, and there is a bound to the depth")
 	case !c.HTTP && (c.Length < 2 || c.Length > maxBatch/c.Depth):
 		return fmt.Errorf("lines of %d bytes at depth %d: at least 2, and together at most %d", c.Length, c.Depth, maxBatch)
 	case c.Idle < 0:
@@ -58,7 +58,7 @@ func (c *Config) check() error {
 
 // Result is what came of it.
 type Result struct {
-	Lines   float64       `json:"lines"`      // echoed and compared in the counted interval, or responses; bytes by the length of one
+	Lines   float64       `json:"lines"`      // or responses, compared in the counted interval; bytes by the length of one
 	Elapsed time.Duration `json:"elapsed_ns"` // how long the interval really was
 	CPU     time.Duration `json:"cpu_ns"`     // that the server used in it
 	User    time.Duration `json:"user_ns"`    // the kernel's estimate, in steps of 10 ms, of how CPU divides

@@ -21,15 +21,15 @@ func newRequests(depth int) *text {
 	return &text{data: bytes.Repeat([]byte(request), depth+1), length: len(request), count: 1, depth: depth}
 }
 
-// response is what a server answers with, to the byte: servers differ in the header fields that they send and in their order,
-// but each has to stay with its own. The date is the exception.
+// response is what a server answers with, to the byte: servers differ in the header fields that they send and in their
+// order, but each has to stay with its own. The date is the exception.
 type response struct {
 	text []byte
 	date int // where the date begins
 }
 
-// dateShape is the form of a Date field's value: a letter is where an "A" or an "a" stands, of that case, and a digit where a "0"
-// stands. RFC 9110 section 5.6.7
+// dateShape is the form of a Date field's value: a letter is where an "A" or an "a" stands, of that case, and a digit
+// where a "0" stands. RFC 9110 section 5.6.7
 const dateShape = "Aaa, 00 Aaa 0000 00:00:00 GMT"
 
 // newResponse makes one of the first that a server sent, which has to be what it was asked for.

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// requests serves requests; f says what is answered to the n-th of a connection, from 0 on, given what is right; "": the server
-// closes.
+// requests serves requests; f says what is answered to the n-th of a connection, from 0 on, given what is right; "": the
+// server closes.
 func requests(f func(n int, right string) string) func(net.Conn) {
 	return func(conn net.Conn) {
 		r := bufio.NewReader(conn)
@@ -25,7 +25,8 @@ func requests(f func(n int, right string) string) func(net.Conn) {
 					return
 				}
 			}
-			answer := f(n, strings.Replace(hello, "Sun, 06 Nov 1994 08:49:37 GMT", time.Now().UTC().Format(http.TimeFormat), 1))
+			date := time.Now().UTC().Format(http.TimeFormat)
+			answer := f(n, strings.Replace(hello, "Sun, 06 Nov 1994 08:49:37 GMT", date, 1))
 			if answer == "" {
 				return
 			}
@@ -73,13 +74,13 @@ func TestWrongServersHTTP(t *testing.T) {
 		serve func(net.Conn)
 		want  string
 	}{
-		"answers 503":       {replaces("200 OK", "503 No"), "wrong byte 0x35 instead of 0x32 at offset 9 of a response"},
-		"adds a field":      {replaces("Server", "X: y\r\nServer"), "wrong byte"},
-		"another body":      {replaces("World", "world"), "wrong byte"},
-		"spoils a date":     {replaces(" GMT", " UTC"), "wrong byte 0x55 in a date"},
-		"closes":            {at20(func(string) string { return "" }), "closed by the server|read: connection reset|write: broken pipe"},
-		"answers twice":     {at20(func(right string) string { return right + right }), "wrong byte|more than|not sent"},
-		"says nothing more": {requests(func(n int, right string) string { return right[min(n, 1)*len(right):] }), "closed by the server|no answer"},
+		"answers 503":   {replaces("200 OK", "503 No"), "wrong byte 0x35 instead of 0x32 at offset 9 of a response"},
+		"adds a field":  {replaces("Server", "X: y\r\nServer"), "wrong byte"},
+		"another body":  {replaces("World", "world"), "wrong byte"},
+		"spoils a date": {replaces(" GMT", " UTC"), "wrong byte 0x55 in a date"},
+		"closes":        {at20(func(string) string { return "" }), "closed by|connection reset|broken pipe"},
+		"answers twice": {at20(func(right string) string { return right + right }), "wrong byte|more than|not sent"},
+		"answers once":  {requests(func(n int, right string) string { return right[min(n, 1)*len(right):] }), "closed by"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -101,8 +102,9 @@ func TestLearnFails(t *testing.T) {
 		serve func(net.Conn)
 		want  string
 	}{
-		"404":           {requests(func(_ int, right string) string { return strings.Replace(right, "200 OK", "404 No", 1) }), "the first response: not 200"},
-		"closes":        {requests(func(int, string) string { return "" }), "closed by the server after 0 bytes of its first response"},
+		"404": {requests(func(_ int, right string) string { return strings.Replace(right, "200 OK", "404 No", 1) }),
+			"the first response: not 200"},
+		"closes":        {requests(func(int, string) string { return "" }), "closed by the server after 0 bytes"},
 		"is long":       {requests(func(int, string) string { return strings.Repeat("x", 5000) }), "longer than 4096 bytes"},
 		"says nothing":  {func(conn net.Conn) { <-conn.(serverConn).end }, "no answer to the first request within 100ms"},
 		"says too much": {requests(func(_ int, right string) string { return right + "x" }), ""},
@@ -124,5 +126,5 @@ func TestLearnFails(t *testing.T) {
 	c := webConfig("127.0.0.1:1")
 	c.Length = 32
 	_, err := Run(c)
-	require.ErrorContains(t, err, "HTTP: requests have a length of their own")
+	require.ErrorContains(t, err, "HTTP: no length")
 }

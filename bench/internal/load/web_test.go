@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const hello = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nServer: x\r\nContent-Type: text/plain; charset=utf-8\r\n" +
-	"Content-Length: 14\r\n\r\nHello, World!\n"
+const hello = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nServer: x\r\n" +
+	"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 14\r\n\r\nHello, World!\n"
 
 var helloDate = time.Date(1994, time.November, 6, 8, 49, 37, 0, time.UTC)
 

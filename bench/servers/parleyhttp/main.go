@@ -1,4 +1,5 @@
-// Parleyhttp answers every request with a short text: protocols/http1, with every limit as it is unless told. SIGTERM ends it.
+// Parleyhttp answers every request with a short text: protocols/http1, with every limit as it is unless told. SIGTERM
+// ends it.
 //
 //	parleyhttp -listen 127.0.0.1:0
 //	parleyhttp -listen 127.0.0.1:8080 -cpuprofile cpu.pprof
