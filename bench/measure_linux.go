@@ -44,6 +44,8 @@ func (m *measurement) run(ctx context.Context, out io.Writer) error {
 			measure = m.peaking
 		case s.kind == mail:
 			measure = m.delivering
+		case s.paced:
+			measure = m.pacing
 		case s.memory:
 			measure = m.silent
 		}
@@ -66,7 +68,7 @@ func (m *measurement) speaking(ctx context.Context, s scenario) error {
 			if err := m.quiet(ctx); err != nil {
 				return err
 			}
-			r, err := m.load(ctx, s, p)
+			r, err := m.load(ctx, s, p, 0)
 			if err != nil {
 				return err
 			}
@@ -112,14 +114,15 @@ func (m *measurement) silent(ctx context.Context, s scenario) error {
 	return nil
 }
 
-// load has the generator keep one server busy.
-func (m *measurement) load(ctx context.Context, s scenario, p *process) (*load.Result, error) {
+// load has the generator keep one server busy, or send it so many lines per second.
+func (m *measurement) load(ctx context.Context, s scenario, p *process, rate float64) (*load.Result, error) {
 	interval := time.Duration(m.seconds * float64(time.Second))
 	warmup := min(interval/4, 500*time.Millisecond)
 	r, err := generate[load.Result](ctx, m.pins.generator, interval+warmup+time.Minute, m.programs.lineload,
 		"-connect", p.addr, "-tls", s.tls, "-http="+strconv.FormatBool(s.kind == web),
 		"-pid", strconv.Itoa(p.cmd.Process.Pid),
-		"-conns", strconv.Itoa(s.conns), "-depth", strconv.Itoa(s.depth), "-length", strconv.Itoa(s.length),
+		"-conns", strconv.Itoa(s.conns), "-rate", fmt.Sprint(rate),
+		"-depth", strconv.Itoa(s.depth), "-length", strconv.Itoa(s.length),
 		"-idle", strconv.Itoa(s.idle), "-warmup", warmup.String(), "-interval", interval.String())
 	if err == nil && r.Lines == 0 {
 		err = fmt.Errorf("no %s came back in %v", s.unit(), r.Elapsed)

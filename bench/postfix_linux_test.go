@@ -117,7 +117,7 @@ func TestLeaveOutMail(t *testing.T) {
 	require.NoError(t, m.leaveOutMail(cause))
 	require.Equal(t, "without smtp,smtpd,smtpmem: no smtp-source and smtp-sink of Postfix: there is no apt-get to get it with\n",
 		log.String())
-	require.Equal(t, "a,b,c,d,e,idle,tls,tls12,tlsidle,tls12idle,http,httppipe", join(m.scenarios, scenarioName))
+	require.Equal(t, "a,b,c,d,e,idle,latency,tls,tls12,tlsidle,tls12idle,http,httppipe", join(m.scenarios, scenarioName))
 	require.Equal(t, "parley,goroutine,goepoll,c,parleytls,goroutinetls,parleyhttp,nethttp,fasthttp,nginx,chttp",
 		join(m.servers, serverName))
 }

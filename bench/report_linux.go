@@ -34,6 +34,8 @@ type sample struct {
 	Round    int          `json:"round"`
 	Result   *load.Result `json:"load,omitempty"`
 	Memory   *load.Memory `json:"memory,omitempty"`
+	Rate     float64      `json:"lines_per_second,omitempty"` // offered
+	Pacer    string       `json:"pacer,omitempty"`            // whose most it is a share of
 	Mail     *delivery    `json:"mail,omitempty"`
 	Peak     *peak        `json:"peak,omitempty"`
 }
@@ -90,6 +92,8 @@ func (r *report) table(out io.Writer, s scenario) {
 		r.peakTable(out, s)
 	case s.kind == mail:
 		r.mailTable(out, s)
+	case s.paced:
+		r.latencyTable(out, s)
 	case s.memory:
 		r.memoryTable(out, s)
 	default:

@@ -21,6 +21,7 @@ type scenario struct {
 	length int // of a line in bytes, with its "\n"; of a message, without its header
 	idle   int // connections that say nothing
 	memory bool
+	paced  bool // lines are sent at a fixed rate, to see how long they take
 
 	tls    string // version
 	settle bool   // memory is measured without garbage, too
@@ -41,6 +42,8 @@ var scenarios = []scenario{
 	{name: "d", kind: plain, conns: 50, depth: 1, length: 32, idle: 10_000, shortConns: 10, shortIdle: 200},
 	{name: "e", kind: plain, conns: 4, depth: 1, length: 1_000_000, shortConns: 2},
 	{name: "idle", kind: plain, length: 32, idle: 15_000, memory: true, shortIdle: 500},
+
+	{name: "latency", kind: plain, conns: 50, depth: 1, length: 32, paced: true, shortConns: 10},
 
 	{name: "tls", kind: secured, tls: "1.3", conns: 50, depth: 1, length: 32, shortConns: 10},
 	{name: "tls12", kind: secured, tls: "1.2", conns: 50, depth: 1, length: 32, shortConns: 10},

@@ -4,6 +4,7 @@
 //	lineload -connect 127.0.0.1:7000 -conns 50 -depth 64 -pid $(pidof echo)
 //	lineload -connect 127.0.0.1:7000 -tls 1.3 -pid $(pidof parleytls)
 //	lineload -connect 127.0.0.1:8080 -http -depth 16 -pid $(pidof parleyhttp)
+//	lineload -connect 127.0.0.1:7000 -rate 100000 -pid $(pidof echo)
 //	lineload -connect 127.0.0.1:7000 -idle 10000 -memory -pid $(pidof echo)
 //
 // It has one thread that works: pin it to another CPU than the server's. The exit status is 1 if any byte was wrong, missing
@@ -29,6 +30,7 @@ func main() {
 	flag.IntVar(&c.Depth, "depth", 1, "lines that each of them has on their way at a time")
 	flag.IntVar(&c.Length, "length", 32, `length of a line in bytes, with its "\n"`)
 	flag.IntVar(&c.Idle, "idle", 0, "connections beside them that say nothing")
+	flag.Float64Var(&c.Rate, "rate", 0, "lines per second, at fixed moments, to see how long they take; 0: at once")
 	flag.DurationVar(&c.Warmup, "warmup", 500*time.Millisecond, "how long to run before counting")
 	flag.DurationVar(&c.Interval, "interval", 2*time.Second, "how long to count")
 	flag.DurationVar(&c.Patience, "patience", 5*time.Second, "how long to wait for an answer that is due")

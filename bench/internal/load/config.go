@@ -16,8 +16,13 @@ type Config struct {
 	Depth  int    // lines that each of them sends at a time; the next ones follow when all are back
 	Length int    // of a line in bytes, with its "\n"; not with HTTP
 	Idle   int    // connections beside them that say nothing
-	TLS    uint16 // its version, tls.VersionTLS12 or 13; 0: in the clear
-	HTTP   bool   // the lines are requests: see Body
+
+	// Rate is how many lines are sent in a second, on all connections together, whether or not the server keeps up; 0: each
+	// connection sends its next lines when those before are back. It wants depth 1.
+	Rate float64
+
+	TLS  uint16 // its version, tls.VersionTLS12 or 13; 0: in the clear
+	HTTP bool   // the lines are requests: see Body
 
 	Warmup   time.Duration // before counting begins
 	Interval time.Duration // counted; longer if nothing came back in it
@@ -40,6 +45,8 @@ func (c *Config) check() error {
 	switch {
 	case c.Conns < 1:
 		return fmt.Errorf("%d connections: at least 1", c.Conns)
+	case c.Rate != 0 && (!(c.Rate >= 1 && c.Rate <= 1e7) || c.Depth != 1):
+		return fmt.Errorf("%v lines per second at depth %d: from 1 to 10 million, at depth 1", c.Rate, c.Depth)
 	case c.Depth < 1:
 		return fmt.Errorf("depth %d: at least 1", c.Depth)
 	case c.HTTP && (c.Length != 0 || c.Idle > 0 || c.Depth > maxBatch/len(request)/16):
@@ -63,6 +70,8 @@ type Result struct {
 	CPU     time.Duration `json:"cpu_ns"`     // that the server used in it
 	User    time.Duration `json:"user_ns"`    // the kernel's estimate, in steps of 10 ms, of how CPU divides
 	System  time.Duration `json:"system_ns"`
+
+	Latency *Latency `json:"latency,omitempty"` // with Config.Rate
 
 	Errors int    `json:"errors"`                // connections that got wrong bytes, or none in time, or were lost; at any time
 	First  string `json:"first_error,omitempty"` // of these

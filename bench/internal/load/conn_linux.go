@@ -18,6 +18,8 @@ type conn struct {
 	got    int // of what is due for it, compared
 	due    int // for all of it
 	batch  []byte
+	lines  int  // with a pace: that are back
+	late   int  // with a pace: that are due and not back, the one on its way included
 	writes bool // epoll is asked for room to write
 	ended  bool // we are done sending; nothing but the end may come
 }

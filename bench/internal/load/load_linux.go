@@ -32,6 +32,8 @@ type generator struct {
 	open     int       // connections that are not lost or closed
 	busy     int       // of these, with a batch under way
 	begun    snapshot
+	ended    time.Time // when counting did
+	pace     pace
 }
 
 type phase int
@@ -129,10 +131,12 @@ func (g *generator) watch(op, i int, events uint32) error {
 func (g *generator) run() error {
 	now := time.Now()
 	g.phase, g.due = warming, now.Add(g.Warmup)
-	for i := range g.conns {
-		g.conns[i].begin(g.text)
-		g.busy++
-		g.advance(i)
+	if g.Rate > 0 {
+		g.pace.every, g.pace.began = float64(time.Second)/g.Rate, now
+	} else {
+		for i := range g.conns {
+			g.start(i)
+		}
 	}
 	for g.phase != over {
 		n, err := g.wait(g.due.Sub(now))
@@ -143,6 +147,9 @@ func (g *generator) run() error {
 			g.serve(int(ev.Fd), ev.Events)
 		}
 		now = time.Now()
+		if g.Rate > 0 {
+			g.release(now)
+		}
 		for before := phase(-1); before != g.phase; {
 			before = g.phase
 			if err := g.turn(now); err != nil {
@@ -160,7 +167,7 @@ func (g *generator) wait(timeout time.Duration) (int, error) {
 	if errno == 0 && n > 0 {
 		return int(n), nil
 	}
-	if timeout <= 0 {
+	if timeout <= 0 || g.Rate > 0 && g.phase < draining { // the next line is due sooner than a sleeper wakes
 		return 0, nil
 	}
 	blocked, err := unix.EpollWait(g.ep, g.events[:], int(timeout.Milliseconds())+1)
@@ -195,6 +202,9 @@ func (g *generator) turn(now time.Time) error {
 				return err
 			}
 			g.count(s)
+			if g.Rate > 0 {
+				g.overdue(now)
+			}
 			g.phase, g.due = draining, now.Add(g.Patience)
 		}
 	case draining:
@@ -211,6 +221,9 @@ func (g *generator) turn(now time.Time) error {
 			g.phase, g.due = ending, now.Add(g.Patience)
 		}
 	case ending:
+		if g.Rate > 0 && g.result.Latency == nil {
+			g.result.Latency = g.pace.taken.latency()
+		}
 		if late {
 			g.failRest(func(*conn) error {
 				return fmt.Errorf("the server did not close within %v after the end of the input", g.Patience)
@@ -238,6 +251,7 @@ func (g *generator) snapshot(now time.Time) (s snapshot, err error) {
 
 func (g *generator) count(end snapshot) {
 	r := &g.result
+	g.ended = end.at
 	r.Lines = float64(end.verified-g.begun.verified) / float64(g.Length)
 	r.Elapsed = end.at.Sub(g.begun.at)
 	r.CPU = end.cpu - g.begun.cpu
@@ -264,6 +278,10 @@ func (g *generator) serve(i int, events uint32) {
 		}
 		g.verified += int64(n)
 		if !before && c.done() {
+			if g.Rate > 0 {
+				g.paced(i)
+				return
+			}
 			if g.phase >= draining {
 				g.busy--
 				return

@@ -3,9 +3,9 @@
  *
  *	chttp -listen 127.0.0.1:0
  *
- * One thread, level-triggered. It looks at nothing but the empty lines that end requests, and answers each with the same text;
- * the answers to all that one read completed go out in one write. It is no HTTP server: what has no end, no form or a body
- * is not seen.
+ * One thread, level-triggered. It looks at nothing but the empty lines that end requests, and answers each with the same
+ * text; the answers to all that one read completed go out in one write. It is no HTTP server: what has no end, no form or a
+ * body is not seen.
  */
 #define _GNU_SOURCE
 #include <errno.h>
