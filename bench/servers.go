@@ -14,6 +14,7 @@ type server struct {
 	binary string   // a program that is there already
 	env    []string // that it needs
 	counts bool     // it says at its end how much mail it took
+	hasty  bool     // when its peer has ended its side it closes, whatever it owes
 	dir    string   // where it may put what it needs to run
 }
 
@@ -21,6 +22,7 @@ type server struct {
 var servers = []server{
 	{name: "parley", kind: plain, title: "Parley: examples/echo", parley: true, pkg: "./examples/echo"},
 	{name: "goroutine", kind: plain, title: "Go net and bufio, a goroutine per connection", pkg: "./servers/goroutine"},
+	{name: "netpoll", kind: plain, title: "netpoll (cloudwego)", pkg: "./servers/netpoll", hasty: true},
 	{name: "goepoll", kind: plain, title: "a bare Go epoll loop, raw system calls", pkg: "./servers/goepoll"},
 	{name: "c", kind: plain, title: "a C epoll loop", source: "servers/cepoll/cepoll.c"},
 
