@@ -63,7 +63,8 @@ func (r *report) latencyTable(out io.Writer, s scenario) {
 			pacer = t.Pacer
 		}
 	}
-	fmt.Fprintf(out, "\n%s: %d connections, %.0f lines of %d bytes per second, %.0f %% of %s's most: µs until a line is back\n",
+	const heading = "\n%s: %d connections, %.0f lines of %d bytes per second, %.0f %% of %s's most: µs until a line is back\n"
+	fmt.Fprintf(out, heading,
 		s.name, s.conns, median(r.column(s.name, names[0], offered)), s.length, 100*share, pacer)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(w, "server\tp50\tp90\tp99\tmin\tmax\tp99.9\tmost\t")
@@ -80,7 +81,8 @@ func (r *report) latencyTable(out io.Writer, s scenario) {
 		for _, ref := range refs {
 			fmt.Fprintf(w, "%.2f\t", ratio(p99s, r.column(s.name, ref, p99)))
 		}
-		fmt.Fprintf(w, "%.0f\t%s\t%s\t\n", median(column(lineRate)), digits(median(column(perLine))), percent(median(column(busy))))
+		fmt.Fprintf(w, "%.0f\t%s\t%s\t\n", median(column(lineRate)), digits(median(column(perLine))),
+			percent(median(column(busy))))
 	}
 	_ = w.Flush()
 }

@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// Latency is how long lines took: from the moment when each was to be sent, whether or not its connection was free by then, to
-// the moment when all of it was back. So a server that stops for a while is charged with every line that was due meanwhile, and
-// not only with those that it kept waiting on the wire: nothing is omitted because the generator had to wait, too.
+// Latency is how long lines took: from the moment when each was to be sent, whether or not its connection was free by
+// then, to the moment when all of it was back. So a server that stops for a while is charged with every line that was due
+// meanwhile, and not only with those that it kept waiting on the wire: nothing is omitted because the generator had to
+// wait, too.
 type Latency struct {
 	Lines int64         `json:"lines"` // that were due in the counted interval
 	P50   time.Duration `json:"p50_ns"`
@@ -56,6 +57,7 @@ func (h *histogram) quantile(share float64) time.Duration {
 
 func (h *histogram) latency() *Latency {
 	return &Latency{
-		Lines: h.total, P50: h.quantile(0.5), P90: h.quantile(0.9), P99: h.quantile(0.99), P999: h.quantile(0.999), Max: h.most,
+		Lines: h.total, Max: h.most,
+		P50: h.quantile(0.5), P90: h.quantile(0.9), P99: h.quantile(0.99), P999: h.quantile(0.999),
 	}
 }

@@ -2,8 +2,8 @@ package load
 
 import "time"
 
-// pace is a load of a fixed rate: the n-th line of all is due at a moment that is known beforehand, whatever the server does, and
-// goes out on the n-th connection in turn; later if that still waits for the line before.
+// pace is a load of a fixed rate: the n-th line of all is due at a moment that is known beforehand, whatever the server
+// does, and goes out on the n-th connection in turn; later if that still waits for the line before.
 type pace struct {
 	every float64 // nanoseconds from one line to the next
 	began time.Time
@@ -56,7 +56,8 @@ func (g *generator) take(i, k int, now time.Time) {
 	g.pace.taken.add(now.Sub(due))
 }
 
-// overdue notes the lines that were due in the counted interval and are not sent, at its end: they would have taken even longer.
+// overdue notes the lines that were due in the counted interval and are not sent, at its end: they would have taken even
+// longer.
 func (g *generator) overdue(now time.Time) {
 	for i := range g.conns {
 		if c := &g.conns[i]; c.fd >= 0 {

@@ -188,7 +188,8 @@ static int listening(const char *address)
 	struct sockaddr_storage sa;
 	socklen_t size = sizeof sa;
 	if (getsockname(fd, (struct sockaddr *)&sa, &size) < 0 ||
-	    getnameinfo((struct sockaddr *)&sa, size, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+	    getnameinfo((struct sockaddr *)&sa, size, host, sizeof host, port, sizeof port,
+			NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		die("getsockname");
 	fprintf(stderr, "listening on %s:%s\n", host, port);
 	return fd;

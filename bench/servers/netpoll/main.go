@@ -1,5 +1,5 @@
-// Netpoll is a line echo with github.com/cloudwego/netpoll: a poller, and a goroutine for each connection that has something to
-// say.
+// Netpoll is a line echo with github.com/cloudwego/netpoll: a poller, and a goroutine for each connection that has
+// something to say.
 //
 //	netpoll -listen 127.0.0.1:0
 package main
@@ -39,8 +39,8 @@ func serve(address string) error {
 	return loop.Serve(ln)
 }
 
-// lines is called when something has come. It echoes the lines of what is there in one write, and has to stay while the end of a
-// line is missing: called again at once, it would find the same.
+// lines is called when something has come. It echoes each line of what is there, and sends all of that in one write. It
+// has to stay while the end of a line is missing: called again at once, it would find the same.
 func lines(_ context.Context, conn netpoll.Connection) error {
 	r, w := conn.Reader(), conn.Writer()
 	for seen := 0; ; { // without a "\n"
@@ -48,26 +48,28 @@ func lines(_ context.Context, conn netpoll.Connection) error {
 		if err != nil {
 			return conn.Close()
 		}
-		n := bytes.LastIndexByte(p[seen:], '\n') + 1
-		if n == 0 {
+		done := 0
+		for rest := p[seen:]; ; seen = 0 {
+			n := bytes.IndexByte(rest, '\n') + 1
+			if n == 0 {
+				break
+			}
+			line := p[done : done+seen+n]
+			out, err := w.Malloc(len(line))
+			if err != nil {
+				return conn.Close()
+			}
+			copy(out, line)
+			done += len(line)
+			rest = p[done:]
+		}
+		if done == 0 {
 			if seen = len(p); seen > maxLine {
 				return conn.Close()
 			}
 			continue
 		}
-		n += seen
-		out, err := w.Malloc(n)
-		if err != nil {
-			return conn.Close()
-		}
-		copy(out, p)
-		if err := r.Skip(n); err != nil {
-			return conn.Close()
-		}
-		if err := r.Release(); err != nil {
-			return conn.Close()
-		}
-		if err := w.Flush(); err != nil {
+		if r.Skip(done) != nil || r.Release() != nil || w.Flush() != nil {
 			return conn.Close()
 		}
 		if r.Len() == 0 {
