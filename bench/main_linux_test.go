@@ -220,7 +220,7 @@ func TestTables(t *testing.T) {
 		require.Equal(t, s.kind == secured, s.tls != "", s.name)
 		require.Equal(t, s.kind == secured && s.memory, s.settle, s.name)
 		if s.kind != mail {
-			require.Equal(t, s.memory, s.conns == 0, s.name)
+			require.Equal(t, s.memory || s.flood, s.conns == 0, s.name)
 		}
 		for _, s := range []scenario{s, s.short()} {
 			require.Equal(t, s.kind == mail && s.memory, s.messages > 0 && s.large > 0, s.name)
@@ -302,6 +302,35 @@ latency: 50 connections, 900 lines of 32 bytes per second, 70 % of goroutine's m
      server    p50    p90    p99    min    max  p99.9   most  p99 / goroutine  lines/s  µs/line  busy
   goroutine  10.00  25.00  50.00  50.00  80.00  100.0  500.0             1.00     1000    4.000    0%
      parley  9.000  22.50  45.00  40.00  100.0  90.00  450.0             0.90     1000    4.000    0%
+`, out.String())
+}
+
+func TestAcceptTables(t *testing.T) {
+	var r report
+	for round, us := range [][2]int{{4, 5}, {8, 12}, {4, 4}} {
+		for i, server := range []string{"c", "parley"} {
+			cpu := time.Duration(us[i]) * time.Millisecond
+			r.add(sample{Scenario: "accept", Server: server, Round: round, Result: &load.Result{
+				Lines: 1000, Elapsed: time.Second, CPU: cpu, User: 10, System: 30,
+			}})
+			r.add(sample{Scenario: "flood", Server: server, Round: round, Flood: &load.Flood{
+				Conns: 1000, Up: cpu * 10, Resent: i * round, CPU: cpu,
+			}})
+		}
+	}
+	var out strings.Builder
+	r.table(&out, scenario{name: "accept", kind: plain, conns: 50, length: 32, calls: true})
+	r.table(&out, scenario{name: "flood", kind: plain, idle: 1000, length: 32, flood: true})
+	require.Equal(t, `
+accept: 50 connections, each for one line of 32 bytes
+  server  µs/connection    min    max   / c  connections/s  busy  user
+       c          4.000  4.000  8.000  1.00           1000    0%   25%
+  parley          5.000  4.000  12.00  1.25           1000    0%   25%
+
+flood: 1000 connections at once, a line of 32 bytes on each
+  server  resent  min  max  up in ms  min  max  µs/connection   / c
+       c       0    0    0        40   40   80          4.000  1.00
+  parley       1    0    2        50   40  120          5.000  1.25
 `, out.String())
 }
 

@@ -44,6 +44,8 @@ func (m *measurement) run(ctx context.Context, out io.Writer) error {
 			measure = m.peaking
 		case s.kind == mail:
 			measure = m.delivering
+		case s.flood:
+			measure = m.flooding
 		case s.paced:
 			measure = m.pacing
 		case s.memory:
@@ -121,7 +123,7 @@ func (m *measurement) load(ctx context.Context, s scenario, p *process, rate flo
 	r, err := generate[load.Result](ctx, m.pins.generator, interval+warmup+time.Minute, m.programs.lineload,
 		"-connect", p.addr, "-tls", s.tls, "-http="+strconv.FormatBool(s.kind == web),
 		"-pid", strconv.Itoa(p.cmd.Process.Pid),
-		"-conns", strconv.Itoa(s.conns), "-rate", fmt.Sprint(rate),
+		"-conns", strconv.Itoa(s.conns), "-rate", fmt.Sprint(rate), "-calls="+strconv.FormatBool(s.calls),
 		"-depth", strconv.Itoa(s.depth), "-length", strconv.Itoa(s.length),
 		"-idle", strconv.Itoa(s.idle), "-warmup", warmup.String(), "-interval", interval.String())
 	if err == nil && r.Lines == 0 {

@@ -36,6 +36,7 @@ type sample struct {
 	Memory   *load.Memory `json:"memory,omitempty"`
 	Rate     float64      `json:"lines_per_second,omitempty"` // offered
 	Pacer    string       `json:"pacer,omitempty"`            // whose most it is a share of
+	Flood    *load.Flood  `json:"flood,omitempty"`
 	Mail     *delivery    `json:"mail,omitempty"`
 	Peak     *peak        `json:"peak,omitempty"`
 }
@@ -92,6 +93,8 @@ func (r *report) table(out io.Writer, s scenario) {
 		r.peakTable(out, s)
 	case s.kind == mail:
 		r.mailTable(out, s)
+	case s.flood:
+		r.floodTable(out, s)
 	case s.paced:
 		r.latencyTable(out, s)
 	case s.memory:
@@ -152,7 +155,11 @@ func (r *report) loadTable(out io.Writer, s scenario) {
 	if s.kind == web {
 		what = "requests"
 	}
-	fmt.Fprintf(out, "\n%s: %d connections%s, depth %d, %s%s\n", s.name, s.conns, idle, s.depth, what, over(s))
+	how := fmt.Sprintf("depth %d, %s", s.depth, what)
+	if s.calls {
+		how = fmt.Sprintf("each for one line of %d bytes", s.length)
+	}
+	fmt.Fprintf(out, "\n%s: %d connections%s, %s%s\n", s.name, s.conns, idle, how, over(s))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "server\tµs/%s\tmin\tmax\t", s.unit())
 	for _, ref := range refs {

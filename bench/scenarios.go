@@ -21,6 +21,8 @@ type scenario struct {
 	length int // of a line in bytes, with its "\n"; of a message, without its header
 	idle   int // connections that say nothing
 	memory bool
+	calls  bool // a connection sends one line and ends, and another is opened
+	flood  bool // the idle connections are opened at once, and send one line each
 	paced  bool // lines are sent at a fixed rate, to see how long they take
 
 	tls    string // version
@@ -44,6 +46,8 @@ var scenarios = []scenario{
 	{name: "idle", kind: plain, length: 32, idle: 15_000, memory: true, shortIdle: 500},
 
 	{name: "latency", kind: plain, conns: 50, depth: 1, length: 32, paced: true, shortConns: 10},
+	{name: "accept", kind: plain, conns: 50, depth: 1, length: 32, calls: true, shortConns: 10},
+	{name: "flood", kind: plain, length: 32, idle: 15_000, flood: true, shortIdle: 500},
 
 	{name: "tls", kind: secured, tls: "1.3", conns: 50, depth: 1, length: 32, shortConns: 10},
 	{name: "tls12", kind: secured, tls: "1.2", conns: 50, depth: 1, length: 32, shortConns: 10},
@@ -61,8 +65,11 @@ var scenarios = []scenario{
 
 // unit is what is counted.
 func (s scenario) unit() string {
-	if s.kind == web {
+	switch {
+	case s.kind == web:
 		return "request"
+	case s.calls:
+		return "connection"
 	}
 	return "line"
 }

@@ -71,21 +71,9 @@ func Run(config Config) (*Result, error) {
 }
 
 func (g *generator) setUp() (err error) {
-	if g.addr, err = netip.ParseAddrPort(g.Addr); err != nil {
-		return fmt.Errorf("address %q: %w", g.Addr, err)
+	if err := g.prepare(); err != nil {
+		return err
 	}
-	if g.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return os.NewSyscallError("epoll_create1", err)
-	}
-	if g.HTTP {
-		g.text = newRequests(g.Depth)
-		if err := g.learn(); err != nil {
-			return err
-		}
-	} else {
-		g.text = newText(g.Length, g.Depth)
-	}
-	g.buf = make([]byte, 256<<10)
 	if err := g.openIdle(g.Idle); err != nil {
 		return err
 	}
@@ -104,6 +92,26 @@ func (g *generator) setUp() (err error) {
 			return err
 		}
 	}
+	return nil
+}
+
+// prepare does what comes before the first connection.
+func (g *generator) prepare() (err error) {
+	if g.addr, err = netip.ParseAddrPort(g.Addr); err != nil {
+		return fmt.Errorf("address %q: %w", g.Addr, err)
+	}
+	if g.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	if g.HTTP {
+		g.text = newRequests(g.Depth)
+		if err := g.learn(); err != nil {
+			return err
+		}
+	} else {
+		g.text = newText(g.Length, g.Depth)
+	}
+	g.buf = make([]byte, 256<<10)
 	return nil
 }
 
