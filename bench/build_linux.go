@@ -23,12 +23,12 @@ type programs struct {
 	cc       string   // what the C compiler calls itself; "" if none was used
 }
 
-// of returns the servers of a kind.
-func (p *programs) of(k kind) []server {
+// of returns the servers that take part in a scenario.
+func (p *programs) of(s scenario) []server {
 	var some []server
-	for _, s := range p.servers {
-		if s.kind == k {
-			some = append(some, s)
+	for _, p := range p.servers {
+		if p.kind == s.kind && (p.most == 0 || s.idle <= p.most) {
+			some = append(some, p)
 		}
 	}
 	return some

@@ -26,6 +26,7 @@ type options struct {
 	seconds   float64
 	short     bool
 	json      string
+	svg       string
 }
 
 func main() {
@@ -63,6 +64,7 @@ func parse(args []string) (*options, error) {
 	fs.Float64Var(&o.seconds, "seconds", 2, "`length` of a counted interval")
 	fs.BoolVar(&o.short, "short", false, "one round, short intervals, few connections: to see that everything works")
 	fs.StringVar(&o.json, "json", "", "`file` to write all samples to; - is standard output, and the tables go to standard error")
+	fs.StringVar(&o.svg, "svg", "", "`folder` to draw charts in, a file for each scenario")
 	also := fs.String("also", "", "comma-separated `name=program` of further servers, built before: another version of Parley's echo, say; kind:name=program for those of another kind: "+join(kinds, kindName))
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -192,6 +194,9 @@ func run(ctx context.Context, o *options, out io.Writer) (err error) {
 	err = m.run(ctx, tables)
 	if o.json != "" {
 		err = errors.Join(err, m.report.writeJSON(o.json, out))
+	}
+	if o.svg != "" && err == nil {
+		err = m.report.charts(o.svg, o.scenarios)
 	}
 	return err
 }

@@ -505,3 +505,38 @@ func TestRunWritesJSONOfMail(t *testing.T) {
 		}
 	}
 }
+
+func TestCharts(t *testing.T) {
+	var r report
+	for i, server := range []string{"c", "parley"} {
+		cpu := time.Duration(4+i) * time.Millisecond
+		for _, name := range []string{"a", "accept"} {
+			r.add(sample{Scenario: name, Server: server, Result: &load.Result{Lines: 1000, Elapsed: time.Second, CPU: cpu}})
+		}
+		r.add(sample{Scenario: "idle", Server: server, Memory: &load.Memory{Conns: 10, Spoke: int64(1000 * (i + 1))}})
+		r.add(sample{Scenario: "flood", Server: server, Flood: &load.Flood{Conns: 10, Up: cpu}})
+		r.add(sample{Scenario: "latency", Server: server, Result: &load.Result{Latency: &load.Latency{P99: cpu}}})
+		r.add(sample{Scenario: "smtp", Server: server, Mail: &delivery{Messages: 1000, CPU: cpu}})
+		r.add(sample{Scenario: "smtpmem", Server: server, Peak: &peak{Long: 1 << 20}})
+		r.add(sample{Scenario: "http", Server: server, Result: &load.Result{Lines: 1000, CPU: cpu}})
+	}
+	for _, name := range []string{"fds10", "fds100"} {
+		r.add(sample{Scenario: name, Server: "epoll", Result: &load.Result{Lines: 1000, CPU: time.Millisecond}})
+	}
+	dir := filepath.Join(t.TempDir(), "charts")
+	require.NoError(t, r.charts(dir, scenarios))
+	files, err := filepath.Glob(filepath.Join(dir, "*.svg"))
+	require.NoError(t, err)
+	var names []string
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		require.NoError(t, err)
+		require.Len(t, elements(t, string(text), "svg"), 1)
+		require.NotContains(t, string(text), "NaN")
+		names = append(names, strings.TrimSuffix(filepath.Base(f), ".svg"))
+	}
+	require.Equal(t, "a,accept,fds,flood,http,idle,latency,smtp,smtpmem", strings.Join(names, ","))
+	text, err := os.ReadFile(filepath.Join(dir, "a.svg"))
+	require.NoError(t, err)
+	require.Contains(t, string(text), "5.000, 1.25 × c")
+}

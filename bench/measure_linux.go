@@ -82,7 +82,7 @@ func (m *measurement) speaking(ctx context.Context, s scenario) error {
 
 // startAll starts all servers of a scenario.
 func (m *measurement) startAll(ctx context.Context, s scenario) error {
-	for _, program := range m.programs.of(s.kind) {
+	for _, program := range m.programs.of(s) {
 		p, err := start(ctx, program, m.pins.server)
 		if err != nil {
 			return err
@@ -97,7 +97,7 @@ func (m *measurement) startAll(ctx context.Context, s scenario) error {
 func (m *measurement) silent(ctx context.Context, s scenario) error {
 	defer m.stop()
 	for round := range m.rounds {
-		for _, program := range m.programs.of(s.kind) {
+		for _, program := range m.programs.of(s) {
 			p, err := start(ctx, program, m.pins.server)
 			if err != nil {
 				return err

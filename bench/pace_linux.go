@@ -63,8 +63,9 @@ func (r *report) latencyTable(out io.Writer, s scenario) {
 			pacer = t.Pacer
 		}
 	}
+	rate := median(r.column(s.name, names[0], offered))
 	fmt.Fprintf(out, "\n%s: %d connections, %.0f lines of %d bytes per second, %.0f %% of %s's most: "+
-		"µs until a line is back\n", s.name, s.conns, median(r.column(s.name, names[0], offered)), s.length, 100*share, pacer)
+		"µs until a line is back\n", s.name, s.conns, rate, s.length, 100*share, pacer)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(w, "server\tp50\tp90\tp99\tmin\tmax\tp99.9\tmost\t")
 	for _, ref := range refs {

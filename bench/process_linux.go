@@ -72,7 +72,7 @@ type process struct {
 // start starts a server and waits until it can be reached.
 func start(ctx context.Context, s server, cpu int) (*process, error) {
 	p := &process{server: s, gone: make(chan struct{})}
-	args := []string{"-listen", "127.0.0.1:0"}
+	args := append([]string{"-listen", "127.0.0.1:0"}, s.args...)
 	var answers func(addr string, gone <-chan struct{}) bool // of a server that does not say where it listens
 	var err error
 	switch {

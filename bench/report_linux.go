@@ -159,7 +159,11 @@ func (r *report) loadTable(out io.Writer, s scenario) {
 	if s.calls {
 		how = fmt.Sprintf("each for one line of %d bytes", s.length)
 	}
-	fmt.Fprintf(out, "\n%s: %d connections%s, %s%s\n", s.name, s.conns, idle, how, over(s))
+	connections := "connections"
+	if s.conns == 1 {
+		connections = "connection"
+	}
+	fmt.Fprintf(out, "\n%s: %d %s%s, %s%s\n", s.name, s.conns, connections, idle, how, over(s))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "server\tµs/%s\tmin\tmax\t", s.unit())
 	for _, ref := range refs {

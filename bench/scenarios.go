@@ -8,9 +8,10 @@ const (
 	secured kind = "tls"  // lines, echoed over TLS
 	mail    kind = "smtp" // mail, taken in and dropped
 	web     kind = "http" // requests, each answered with the same short text
+	polling kind = "poll" // lines as plain, by Parley alone, with each of its back ends
 )
 
-var kinds = []kind{plain, secured, mail, web}
+var kinds = []kind{plain, secured, mail, web, polling}
 
 // scenario is one kind of load.
 type scenario struct {
@@ -61,6 +62,11 @@ var scenarios = []scenario{
 
 	{name: "http", kind: web, conns: 50, depth: 1, shortConns: 10},
 	{name: "httppipe", kind: web, conns: 50, depth: 16, shortConns: 10},
+
+	{name: "fds10", kind: polling, conns: 1, depth: 1, length: 32, idle: 10, shortConns: 1, shortIdle: 10},
+	{name: "fds100", kind: polling, conns: 1, depth: 1, length: 32, idle: 100, shortConns: 1, shortIdle: 100},
+	{name: "fds1000", kind: polling, conns: 1, depth: 1, length: 32, idle: 1000, shortConns: 1, shortIdle: 300},
+	{name: "fds10000", kind: polling, conns: 1, depth: 1, length: 32, idle: 10_000, shortConns: 1, shortIdle: 400},
 }
 
 // unit is what is counted.

@@ -12,7 +12,9 @@ type server struct {
 	sink   bool   // Postfix's smtp-sink
 	nginx  bool
 	binary string   // a program that is there already
+	args   []string // beside -listen
 	env    []string // that it needs
+	most   int      // idle connections that it can have; 0: as many as there may be open files
 	counts bool     // it says at its end how much mail it took
 	hasty  bool     // when its peer has ended its side it closes, whatever it owes
 	dir    string   // where it may put what it needs to run
@@ -38,7 +40,14 @@ var servers = []server{
 	{name: "fasthttp", kind: web, title: "fasthttp", pkg: "./servers/fasthttp"},
 	{name: "nginx", kind: web, title: "nginx, one worker", nginx: true},
 	{name: "chttp", kind: web, title: "a C epoll loop that parses nothing", source: "servers/chttp/chttp.c"},
+
+	{name: "select", kind: polling, title: "Parley: examples/echo -backend select", parley: true, pkg: "./examples/echo",
+		args: []string{"-backend", "select"}, most: 1000}, // FD_SETSIZE is 1024
+	{name: "poll", kind: polling, title: "Parley: examples/echo -backend poll", parley: true, pkg: "./examples/echo",
+		args: []string{"-backend", "poll"}},
+	{name: "epoll", kind: polling, title: "Parley: examples/echo -backend epoll", parley: true, pkg: "./examples/echo",
+		args: []string{"-backend", "epoll"}},
 }
 
 // references are the servers that the others are compared with, where they take part.
-var references = []string{"c", "goroutine", "goroutinetls", "smtp-sink", "nginx", "fasthttp"}
+var references = []string{"c", "goroutine", "goroutinetls", "smtp-sink", "nginx", "fasthttp", "epoll"}

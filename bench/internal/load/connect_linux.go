@@ -104,8 +104,8 @@ func started(err error) error {
 	return err
 }
 
-// source returns where the n-th call comes from: who closes first keeps the port for a minute, and one address has less than 30,000
-// of them. It is the loopback network alone that has many.
+// source returns where the n-th call comes from: who closes first keeps the port for a minute, and one address has less
+// than 30,000 of them. It is the loopback network alone that has many.
 func source(to netip.Addr, n int) (unix.Sockaddr, bool) {
 	const addresses = 200
 	if to = to.Unmap(); !to.Is4() || !to.IsLoopback() {
@@ -169,8 +169,8 @@ func (c *caller) answered(k *call) error {
 	return os.NewSyscallError("shutdown", unix.Shutdown(k.fd, unix.SHUT_WR))
 }
 
-// RunCalls has config.Conns calls going at a time: a connection is opened, has one line echoed, and is closed, by us first; then
-// comes the next. Result.Lines is how many there were in the interval.
+// RunCalls has config.Conns calls going at a time: a connection is opened, has one line echoed, and is closed, by us
+// first; then comes the next. Result.Lines is how many there were in the interval.
 func RunCalls(config Config) (*Result, error) {
 	c, err := newCaller(config, config.Conns)
 	if err != nil {
@@ -265,8 +265,8 @@ func (c *caller) note(i int, err error) {
 	c.result.Errors++
 }
 
-// MeasureFlood opens config.Idle connections at once, without waiting for any, and has a line echoed on each that comes up. Of
-// the rest of the Config it needs Addr, PID, Length and Patience.
+// MeasureFlood opens config.Idle connections at once, without waiting for any, and has a line echoed on each that comes
+// up. Of the rest of the Config it needs Addr, PID, Length and Patience.
 func MeasureFlood(config Config) (*Flood, error) {
 	n := config.Idle
 	if n < 1 || config.PID == 0 {
