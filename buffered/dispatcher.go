@@ -37,6 +37,7 @@ type Dispatcher struct {
 type ending struct {
 	cause     error
 	lingering bool
+	linger    bool // whether or not something was dropped
 	dropped   int
 	timeout   time.Duration
 	limited   bool          // timeout is the channel's write timeout now
@@ -201,7 +202,7 @@ func (d *Dispatcher) DiscardBuffers() {
 		if d.end.limited {
 			d.SetWriteTimeout(d.end.before)
 		}
-		d.end = &ending{timeout: d.end.timeout}
+		d.end = &ending{timeout: d.end.timeout, linger: d.end.linger}
 	}
 	d.RequestFlush()
 }
@@ -241,6 +242,16 @@ func (d *Dispatcher) SetCloseTimeout(t time.Duration) {
 		d.end = new(ending)
 	}
 	d.end.timeout = t
+}
+
+// SetLinger has CloseWhenDone, when everything is sent, end only our stream, and drop input until the peer has ended its own,
+// up to LingerBytes and LingerTimeout. Without it that is so only if input was dropped. It is for who knows that the peer is still
+// sending: the reset that its data would meet could destroy what it has not read yet.
+func (d *Dispatcher) SetLinger() {
+	if d.end == nil {
+		d.end = &ending{timeout: DefaultCloseTimeout}
+	}
+	d.end.linger = true
 }
 
 // Closing tells whether CloseWhenDone was called.
@@ -315,7 +326,7 @@ func (d *Dispatcher) finish() {
 	}
 	n, err := d.Discard(LingerBytes)
 	e.dropped += n
-	if err != core.ErrWouldBlock || e.dropped == 0 || d.Dispatcher.CloseWrite() != nil {
+	if err != core.ErrWouldBlock || e.dropped == 0 && !e.linger || d.Dispatcher.CloseWrite() != nil {
 		_ = d.CloseWith(e.cause)
 		return
 	}

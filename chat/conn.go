@@ -348,6 +348,9 @@ func (c *Conn) DiscardBuffers() {
 // happens to input that is still on its way. [close_when_done]
 func (c *Conn) CloseWhenDone() { c.b.CloseWhenDone() }
 
+// SetLinger: see buffered.Dispatcher.SetLinger.
+func (c *Conn) SetLinger() { c.b.SetLinger() }
+
 // CloseWhenDoneWith is CloseWhenDone with a cause for HandleClose.
 func (c *Conn) CloseWhenDoneWith(cause error) { c.b.CloseWhenDoneWith(cause) }
 

@@ -546,6 +546,28 @@ func TestCloseWhenDoneLingers(t *testing.T) {
 	require.Equal(t, 1, s.closed)
 }
 
+// SetLinger: what the peer says after that does not reset the connection either.
+func TestSetLinger(t *testing.T) {
+	s := &session{}
+	s.found = func(c *chat.Conn, token string) error {
+		c.SetLinger()
+		c.PushString(token)
+		c.CloseWhenDone()
+		return nil
+	}
+	w := converse(t, sim.Config{}, s)
+	w.peer.Say("TOO LONG\r\n")
+	w.Settle()
+	w.peer.Say("the rest")
+	w.Settle()
+	w.peer.Want("TOO LONG")
+	w.peer.WantClosed()
+	require.Zero(t, s.closed)
+	w.Advance(buffered.LingerTimeout)
+	require.Equal(t, 1, s.closed)
+	require.NoError(t, w.peer.Err())
+}
+
 func TestCloseWhenDoneDeadline(t *testing.T) {
 	s := &session{}
 	s.found = func(c *chat.Conn, token string) error {

@@ -64,16 +64,13 @@ func (s *session) chunk() {
 		s.c.SetLimit(s.srv.limits.Trailers)
 	case x.flags&xDropBody == 0 && x.req.limit >= 0 && size > x.req.limit-x.req.received:
 		s.refuse(errBody)
-	case x.flags&xDropBody != 0 && s.srv.limits.Drain >= 0 && size > s.srv.limits.Drain-x.req.received:
+	case x.flags&xDropBody != 0 && s.srv.limits.Drain >= 0 && size > s.srv.limits.Drain-x.dropped:
 		s.refuse(errBody)
 	default:
 		s.mode = modeChunk
 		s.c.SetTerminator(chat.Count(size))
 	}
 }
-
-// nextChunk is called behind a chunk.
-func (s *session) nextChunk() { s.chunkLine() }
 
 // trailer is called at the end of a line of the trailer section. Its last line is empty.
 func (s *session) trailer() {
@@ -105,6 +102,9 @@ func (s *session) piece(data []byte) {
 	x := s.x
 	x.req.received += int64(len(data))
 	s.rate += int64(len(data))
+	if x.flags&xDropBody != 0 {
+		x.dropped += int64(len(data))
+	}
 	if now := s.now(); s.rateAt > 0 && now >= s.rateAt {
 		if s.rate < s.srv.limits.BodyRate*int64(ratePeriod.Seconds()) {
 			s.timeout()
@@ -163,9 +163,6 @@ func (s *session) drop(x *exchange) bool {
 	x.flags |= xDropBody
 	x.flags &^= xPaused
 	x.onBody = nil
-	if x.req.framing == chunkedBody {
-		x.req.received = 0
-	}
 	if x.flags&xBodyBegun == 0 {
 		s.beginBody(x)
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -285,4 +286,52 @@ func ExampleCounters() {
 	// no Host
 	//
 	// 1 connection, 1 answered, 1 refused
+}
+
+// Server-sent events: what a page's EventSource reads.
+func ExampleEventStream() {
+	news := http1.HandlerFunc(func(w *http1.ResponseWriter, _ *http1.Request) error {
+		events, err := w.EventStream(30 * time.Second)
+		if err != nil {
+			return err
+		}
+		_ = events.Send(http1.Event{Name: "greeting", Data: "Hello,\nWorld!"})
+		events.Close() // or keep it, and send more from wherever something happens
+		return nil
+	})
+	exchange(&http1.Server{Handler: news}, "GET /events HTTP/1.0\nAccept: text/event-stream\n\n")
+	// Output:
+	// HTTP/1.1 200 OK
+	// Date: Sat, 01 Jan 2000 00:00:00 GMT
+	// Content-Type: text/event-stream
+	// Cache-Control: no-store
+	// Connection: close
+	//
+	// event: greeting
+	// data: Hello,
+	// data: World!
+}
+
+// An Event with a number lets a client that comes back say where it was: in its Last-Event-ID field.
+func ExampleEvent() {
+	counter := http1.HandlerFunc(func(w *http1.ResponseWriter, r *http1.Request) error {
+		from, _ := strconv.Atoi(string(r.Field("Last-Event-ID")))
+		events, err := w.EventStream(0)
+		if err != nil {
+			return err
+		}
+		_ = events.Send(http1.Event{ID: strconv.Itoa(from + 1), Data: "the next"})
+		events.Close()
+		return nil
+	})
+	exchange(&http1.Server{Handler: counter}, "GET /events HTTP/1.0\nLast-Event-ID: 41\n\n")
+	// Output:
+	// HTTP/1.1 200 OK
+	// Date: Sat, 01 Jan 2000 00:00:00 GMT
+	// Content-Type: text/event-stream
+	// Cache-Control: no-store
+	// Connection: close
+	//
+	// id: 42
+	// data: the next
 }

@@ -19,13 +19,14 @@ type exchange struct {
 	flags    xflags
 
 	onBody     func(p []byte, last bool) error
-	collected  []byte // for Request.ReadAll
-	tooLarge   bool   // the body is, as its length says
-	extensions int    // octets of chunk extensions
-	result     error  // of Finish
-	cause      error  // why the response is not the handler's, or not whole
-	start      time.Duration
-	started    time.Time // for the log
+	collected  []byte        // for Request.ReadAll
+	dropped    int64         // octets of the body that were
+	tooLarge   bool          // the body is, as its length says
+	extensions int           // octets of chunk extensions
+	result     error         // of Finish
+	cause      error         // why the response is not the handler's, or not whole
+	start      time.Duration // for the log
+	started    time.Time
 }
 
 type xflags uint32
@@ -50,10 +51,13 @@ const (
 	xPaused            // Request.Pause
 )
 
-// bodiless tells whether the body of the response is not sent, whatever is written.
+// bodiless tells whether the body of the response is not sent, whatever is written: RFC 9110 section 6.4.1.
 func (x *exchange) bodiless() bool {
-	return x.req.head.method == http.MethodHead || !bodyAllowed(x.w.status)
+	return x.req.head.method == http.MethodHead || x.tunnel() || !bodyAllowed(x.w.status)
 }
+
+// tunnel tells whether what follows the head of the response is no message any more: RFC 9110 section 9.3.6.
+func (x *exchange) tunnel() bool { return x.req.head.method == http.MethodConnect && x.w.status < 300 }
 
 // reset makes x ready for another request. Memory is kept that is not too much.
 func (x *exchange) reset() {
@@ -62,8 +66,9 @@ func (x *exchange) reset() {
 	x.buf, x.line = kept(x.buf), kept(x.line)
 	w.fields, w.body, w.trailers = kept(w.fields), kept(w.body), kept(w.trailers)
 	x.flags, x.lineAt, x.extensions, x.tooLarge = 0, 0, 0, false
-	x.onBody, x.collected, x.result, x.cause = nil, nil, nil, nil
-	w.onDrain, w.onDone = nil, nil
+	x.collected, x.dropped = kept(x.collected), 0
+	x.onBody, x.result, x.cause = nil, nil, nil
+	w.onDrain, w.onDone, w.onEnding = nil, nil, nil
 	r.head.buf = nil
 	r.trailers, r.ctx, r.cancel, r.url, r.received = nil, nil, nil, nil, 0
 }
@@ -77,9 +82,8 @@ func kept(p []byte) []byte {
 
 // begin is called when the head is there.
 func (x *exchange) begin() {
-	x.start = x.s.now()
 	if x.s.srv.Log != nil {
-		x.started = x.s.c.Loop().Now()
+		x.start, x.started = x.s.now(), x.s.c.Loop().Now()
 	}
 	w := &x.w
 	w.status, w.fields, w.body, w.trailers = http.StatusOK, w.fields[:0], w.body[:0], w.trailers[:0]

@@ -5,9 +5,9 @@ import (
 	"net/http"
 )
 
-// Fields are the header fields, or the trailer fields, of a message that came in, in place: names and values are as they were
-// received, without the blanks around values. They are borrowed: they and what they return are valid as long as their
-// message is.
+// Fields are the header fields, or the trailer fields, of a message that came in, in place: names and values are as they
+// were received, without the blanks around values. They are borrowed: they and what they return are valid as long as
+// their message is.
 type Fields struct {
 	buf   []byte
 	lines []fieldLine
@@ -96,5 +96,3 @@ func (f *Fields) value(i int) []byte {
 	l := &f.lines[i]
 	return f.buf[l.value:l.valueEnd:l.valueEnd]
 }
-
-func (f *Fields) reset() { f.buf, f.lines = nil, f.lines[:0] }

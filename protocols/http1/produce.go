@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/parley-go/parley/buffered"
+	"github.com/parley-go/parley/core"
 )
 
 // bodyProducer frames the body that a producer makes.
@@ -28,19 +29,26 @@ func (b *bodyProducer) More(limit int) ([]byte, error) {
 	if chunked {
 		limit = max(limit-chunkOverhead, 1)
 	}
+	known := b.x.w.length >= 0
+	if known {
+		limit = int(min(int64(limit), b.left))
+	}
+	if known && b.left == 0 {
+		b.x.produced()
+		return nil, io.EOF
+	}
 	p, err := b.p.More(limit)
 	ended := err == io.EOF || err == nil && len(p) == 0
-	if err != nil && !ended {
+	if err != nil && !ended && (err != core.ErrWouldBlock || len(p) == 0) {
 		return nil, err
 	}
-	switch known := b.x.w.length >= 0; {
-	case known && int64(len(p)) > b.left, known && ended && int64(len(p)) < b.left:
-		return nil, io.ErrUnexpectedEOF // the client has to see that something is wrong
-	case known:
+	if known {
+		if int64(len(p)) > b.left || ended && int64(len(p)) < b.left {
+			return nil, io.ErrUnexpectedEOF // the client has to see that something is wrong
+		}
 		b.left -= int64(len(p))
-	default:
-		b.x.w.written += int64(len(p))
 	}
+	b.x.w.written += int64(len(p))
 	if chunked {
 		b.buf = b.buf[:0]
 		if len(p) > 0 {

@@ -43,12 +43,12 @@ func (r *Request) Proto() string {
 	return "HTTP/1." + string(rune('0'+r.head.minor))
 }
 
-// Target returns the request target as it was received: "/path?query", a whole URL, "host:port" of CONNECT or "*" of OPTIONS.
-// RFC 9112 section 3.2
+// Target returns the request target as it was received: "/path?query", a whole URL, "host:port" of CONNECT or "*" of
+// OPTIONS. RFC 9112 section 3.2
 func (r *Request) Target() []byte { return r.head.slice(r.head.target) }
 
-// Path returns the path of the target, as it was received: percent-encoded, dots and all. It begins with a "/", or it is "*", or
-// empty with CONNECT. RawQuery returns what stands behind the "?".
+// Path returns the path of the target, as it was received: percent-encoded, dots and all. It begins with a "/", or it is
+// "*", or empty with CONNECT. RawQuery returns what stands behind the "?".
 func (r *Request) Path() []byte {
 	if r.head.form == absoluteForm && r.head.path.from == r.head.path.to {
 		if r.head.method == http.MethodOptions { // RFC 9112 section 3.2.4
@@ -62,12 +62,12 @@ func (r *Request) Path() []byte {
 // RawQuery: see Path.
 func (r *Request) RawQuery() []byte { return r.head.slice(r.head.query) }
 
-// Host returns the host that the request is for, with its port if there is one: of the target if that is a whole URL, or else
-// of the Host field; it may be empty.
+// Host returns the host that the request is for, with its port if there is one: of the target if that is a whole URL, or
+// else of the Host field; it may be empty.
 func (r *Request) Host() []byte { return r.head.slice(r.head.host) }
 
-// URL returns the target parsed, as http.Request.URL has it. It is made when it is asked for first, and may be kept. The error
-// is of what package url takes exception to.
+// URL returns the target parsed, as http.Request.URL has it. It is made when it is asked for first, and may be kept. The
+// error is of what package url takes exception to.
 func (r *Request) URL() (*url.URL, error) {
 	if r.url != nil {
 		return r.url, nil
@@ -98,8 +98,8 @@ func (r *Request) Header() http.Header {
 	return h
 }
 
-// Trailers returns the trailer fields, once the body is there; nil if there are none. Nothing that concerns framing, routing or
-// authentication should be taken from them: RFC 9110 section 6.5.1.
+// Trailers returns the trailer fields, once the body is there; nil if there are none. Nothing that concerns framing,
+// routing or authentication should be taken from them: RFC 9110 section 6.5.1.
 func (r *Request) Trailers() *Fields {
 	if r.trailers == nil || r.trailers.Len() == 0 {
 		return nil
@@ -142,8 +142,8 @@ func (r *Request) TLS() *tls.ConnectionState {
 	return r.x.s.tls
 }
 
-// Context returns a context that is cancelled when the response is complete, or when the client ended its side of the connection
-// or is gone; the cause says which. It may be kept, and used on any goroutine.
+// Context returns a context that is cancelled when the response is complete, or when the client ended its side of the
+// connection or is gone; the cause says which. It may be kept, and used on any goroutine.
 func (r *Request) Context() context.Context {
 	if r.ctx == nil {
 		parent := context.Background()
@@ -161,13 +161,13 @@ func (r *Request) Context() context.Context {
 // SetBodyLimit replaces Limits.Body for this request, in octets; negative: no bound. It is for before OnBody and ReadAll.
 func (r *Request) SetBodyLimit(n int64) { r.limit = n }
 
-// OnBody asks for the body: f is called with each piece of it as it comes, never empty, which is borrowed until it returns, and
-// at the end with nil and last. A request without a body has just that. f is called on the loop's goroutine, never from
-// inside OnBody. It is not called with last when the body is cut off: see ResponseWriter.OnDone.
+// OnBody asks for the body: f is called with each piece of it as it comes, never empty, which is borrowed until it
+// returns, and at the end with nil and last. A request without a body has just that. f is called on the loop's
+// goroutine, never from inside OnBody. It is not called with last when the body is cut off: see ResponseWriter.OnDone.
 //
-// What f returns is as of Handler.ServeHTTP. The response is complete when f has returned with last, unless w.Defer was called.
-// If the client waits for "100 Continue", that is sent. OnBody may be called once, while the handler runs or the response is
-// deferred: ErrNoBody.
+// What f returns is as of Handler.ServeHTTP. The response is complete when f has returned with last, unless w.Defer was
+// called. If the client waits for "100 Continue", that is sent. OnBody may be called once, while the handler runs or the
+// response is deferred: ErrNoBody.
 func (r *Request) OnBody(f func(p []byte, last bool) error) error {
 	x := r.x
 	if x.s == nil || x.onBody != nil || x.flags&(xFinished|xDropBody) != 0 {
@@ -193,6 +193,9 @@ func (r *Request) ReadAll(limit int64, f func(body []byte) error) error {
 	x := r.x
 	return r.OnBody(func(p []byte, last bool) error {
 		if !last {
+			if x.collected == nil && r.framing == lengthBody { // not more than a client can be made to send
+				x.collected = make([]byte, 0, min(r.head.length, keepBuffer))
+			}
 			x.collected = append(x.collected, p...)
 			return nil
 		}
@@ -200,8 +203,8 @@ func (r *Request) ReadAll(limit int64, f func(body []byte) error) error {
 	})
 }
 
-// Pause stops the body, and Resume goes on with it; a callback that is under way or due at the end of a piece comes first. A client
-// that is paused is not timed.
+// Pause stops the body, and Resume goes on with it; a callback that is under way or due at the end of a piece comes
+// first. A client that is paused is not timed.
 func (r *Request) Pause() {
 	x := r.x
 	x.flags |= xPaused

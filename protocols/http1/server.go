@@ -23,8 +23,8 @@ import (
 //	})}
 //	_, err := srv.Listen(loop, "tcp", ":8080")
 //
-// Requests of a connection are answered one after the other, in their order; those that a client sends ahead wait. What is no
-// request to the letter of RFC 9112 is answered with 400, or what Error.Status says, and the connection is closed.
+// Requests of a connection are answered one after the other, in their order; those that a client sends ahead wait. What
+// is no request to the letter of RFC 9112 is answered with 400, or what Error.Status says, and the connection is closed.
 type Server struct {
 	// Handler answers the requests. It must be set.
 	Handler Handler
@@ -161,12 +161,14 @@ func (srv *Server) ListenTLS(l *core.Loop, network, address string) (*core.Liste
 const refusal = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 21\r\n" +
 	"Retry-After: 10\r\nConnection: close\r\n\r\nToo many connections\n"
 
-func (srv *Server) listen(l *core.Loop, network, address string, newHandler func(*chat.Conn) chat.Handler) (*core.Listener, error) {
+func (srv *Server) listen(
+	l *core.Loop, network, address string, newHandler func(*chat.Conn) chat.Handler,
+) (*core.Listener, error) {
 	if err := srv.prepare(); err != nil {
 		return nil, err
 	}
-	lc := core.ListenConfig{ReusePort: srv.ReusePort, Limit: core.Limit{Total: srv.limits.Conns, PerAddr: max(srv.limits.ConnsPerAddr, 0)}}
-	lc.Limit.Refusal = refusal
+	lc := core.ListenConfig{ReusePort: srv.ReusePort}
+	lc.Limit = core.Limit{Total: srv.limits.Conns, PerAddr: max(srv.limits.ConnsPerAddr, 0), Refusal: refusal}
 	accept := chat.Accept(newHandler)
 	if len(srv.ProxyFrom) > 0 {
 		accept = proxyproto.Accept(newHandler, proxyproto.Options{
@@ -189,8 +191,9 @@ type worker struct {
 }
 
 const (
-	keepFree   = 64      // exchanges
-	keepBuffer = 8 << 10 // octets of each that are kept
+	keepWorkers = 16      // that have no session
+	keepFree    = 64      // exchanges of a worker
+	keepBuffer  = 8 << 10 // octets of each buffer of an exchange
 )
 
 // join returns the worker of a loop.
@@ -206,11 +209,11 @@ func (srv *Server) join(l *core.Loop) *worker {
 	return w
 }
 
-// leave is join's end. A loop whose last session ends has no worker any more, lest ended loops be kept.
+// leave is join's end. The worker stays for the next connection, unless there are many: those of loops that ended.
 func (srv *Server) leave(w *worker) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	if w.refs--; w.refs == 0 {
+	if w.refs--; w.refs == 0 && len(srv.workers) > keepWorkers {
 		delete(srv.workers, w.loop)
 	}
 }

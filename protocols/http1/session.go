@@ -138,7 +138,9 @@ func (s *session) schedule() {
 
 // period is the shortest of the timeouts; 0: there is none.
 func (l *Limits) period() (shortest time.Duration) {
-	for _, d := range [...]time.Duration{l.FirstByteTimeout, l.IdleTimeout, l.TLSTimeout, l.HeadTimeout, l.BodyTimeout, ratePeriod} {
+	for _, d := range [...]time.Duration{
+		l.FirstByteTimeout, l.IdleTimeout, l.TLSTimeout, l.HeadTimeout, l.BodyTimeout, ratePeriod,
+	} {
 		if d > 0 && (shortest == 0 || d < shortest) {
 			shortest = d
 		}
@@ -217,7 +219,7 @@ func (s *session) FoundTerminator(c *chat.Conn) error {
 		s.mode = modeChunkEnd
 		c.SetTerminator(chat.Count(int64(len(endOfChunk))))
 	case modeChunkEnd:
-		s.nextChunk()
+		s.chunkLine()
 	case modeTrailers:
 		s.trailer()
 	}
@@ -249,6 +251,7 @@ func (s *session) request() {
 	if err := h.parseRequest(x.buf, &s.srv.head); err != nil {
 		if _, first := prescan(x.buf, 0, 0, &s.srv.head); first != nil {
 			err = first
+			h.begin(nil) // in pieces it would not have been parsed at all, and its method not known
 		}
 		s.refuse(err)
 		return
@@ -285,10 +288,16 @@ func (s *session) request() {
 		x.fail(err)
 	}
 	s.inside = false
-	if s.x == x {
-		x.flags |= xReturned
-		s.proceed()
+	if s.x != x {
+		return
 	}
+	x.flags |= xReturned
+	if x.flags&^(xClose|xHasDate) == xBodyOver|xReturned && x.onBody == nil && x.w.onDrain == nil && !x.tunnel() &&
+		x.w.finish() == nil { // nearly always; step does the same
+		s.next()
+		return
+	}
+	s.proceed()
 }
 
 // proceed does what is to be done next about the request that is under way.
@@ -321,7 +330,7 @@ func (s *session) step(x *exchange) bool {
 		x.w.onDrain = nil
 		s.callback(f)
 	case x.flags&(xFinished|xDeferred) == 0 && (x.onBody == nil || x.flags&xLastGiven != 0):
-		if !bodyOver && !s.drainable(x) {
+		if !bodyOver && !s.drainable(x) || x.tunnel() { // nobody is there to be its other end
 			x.flags |= xClose
 		}
 		if err := x.w.finish(); err != nil {
@@ -395,6 +404,9 @@ func (s *session) resume() {
 func (s *session) next() {
 	x := s.x
 	last := x.flags&xClose != 0 || s.leaving
+	if last && x.flags&xBodyOver == 0 {
+		s.c.SetLinger() // the client is still sending
+	}
 	x.end(nil)
 	if s.gone || s.mode == modeOver {
 		return
@@ -440,6 +452,7 @@ func (s *session) refuse(err *Error) {
 	}
 	s.srv.totals.refused.Add(1)
 	x.flags |= xClose | xBodyOver
+	s.c.SetLinger()
 	if x.flags&xFinished != 0 { // only its body was still to be dropped
 		s.next()
 		return
@@ -455,6 +468,7 @@ func (s *session) hangUp(cause error) {
 		_ = s.c.Abort() // the end of the stream would look like that of the response
 		return
 	}
+	s.c.SetLinger()
 	s.c.CloseWhenDoneWith(cause)
 }
 
@@ -497,6 +511,11 @@ func (s *session) HandleShutdown(*chat.Conn) error {
 	case s.x.flags&xHeadSent == 0:
 		s.x.flags |= xClose
 	}
+	if x := s.x; x != nil && x.w.onEnding != nil {
+		f := x.w.onEnding
+		x.w.onEnding = nil
+		f()
+	}
 	return nil
 }
 
@@ -520,6 +539,7 @@ func (s *session) HandleError(c *chat.Conn, err error) {
 		return
 	}
 	x.flags |= xReturned | xClose | xBodyOver
+	s.c.SetLinger()
 	x.fail(&Error{Status: http.StatusInternalServerError})
 	x.cause = err
 	s.proceed()
@@ -533,8 +553,8 @@ func (s *session) HandleClose(_ *chat.Conn, cause error) {
 	s.gone, s.mode = true, modeOver
 	if x := s.x; x != nil {
 		if x.flags&xReturned == 0 {
-			x.reset()
 			s.x = nil
+			s.w.give(x)
 		} else {
 			if cause == nil && x.cause == nil {
 				cause = core.ErrClosed

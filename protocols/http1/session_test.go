@@ -784,7 +784,7 @@ func TestLog(t *testing.T) {
 	require.Equal(t, []string{
 		"00:00:00 GET /a 200 14 0s me <nil>",
 		"00:00:00 HEAD /wait 200 0 1.5s  <nil>",
-		"00:00:01 GET  400 17 0s  http1: 400 malformed method",
+		"00:00:01   400 17 0s  http1: 400 malformed method",
 	}, lines)
 }
 

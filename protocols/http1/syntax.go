@@ -89,18 +89,8 @@ func escaped[T ~string | ~[]byte](p T, i int) bool {
 	return i+2 < len(p) && isHex.at(p[i+1]) && isHex.at(p[i+2])
 }
 
-// validTarget tells whether all of p may stand in a request target.
-func validTarget(p []byte) bool {
-	for i, b := range p {
-		if !isTarget.at(b) && !(b == '%' && escaped(p, i)) {
-			return false
-		}
-	}
-	return true
-}
-
-// validHost tells whether p is a host with or without a port: RFC 9110 section 7.2. It may be empty, and so may the port. Names
-// are those without percent-encoding, addresses those of IPv4 and IPv6.
+// validHost tells whether p is a host with or without a port: RFC 9110 section 7.2. It may be empty, and so may the
+// port. Names are those without percent-encoding, addresses those of IPv4 and IPv6.
 func validHost(p []byte) bool {
 	i := 0
 	if len(p) > 0 && p[0] == '[' {

@@ -3,8 +3,10 @@ package http1
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"unsafe"
 
@@ -14,9 +16,10 @@ import (
 
 // ResponseWriter makes the response to a request. Its methods are for the loop's goroutine.
 //
-// The head of the response goes out with the first of: the response is complete, more than 4 KiB of body are written, Flush. The
-// length of what is complete by then is known; what is longer needs SetLength, or else goes out in chunks, and to a client of
-// HTTP/1.0 up to the end of the connection. To a HEAD request only the head is sent, whatever is written.
+// The head of the response goes out with the first of: the response is complete, more than 4 KiB of body are written,
+// Flush. The length of what is complete by then is known; what is longer needs SetLength, or else goes out in chunks,
+// and to a client of HTTP/1.0 up to the end of the connection. To a HEAD request only the head is sent, whatever is
+// written.
 type ResponseWriter struct {
 	x        *exchange
 	status   int
@@ -28,6 +31,7 @@ type ResponseWriter struct {
 	err      error  // a field that cannot be sent
 	onDrain  func() error
 	onDone   func(error)
+	onEnding func()
 }
 
 // gather is how much of a body of unknown length is gathered.
@@ -47,19 +51,19 @@ func (w *ResponseWriter) SetStatus(code int) {
 // Status returns the status code.
 func (w *ResponseWriter) Status() int { return w.status }
 
-// Set sets a header field, in place of those with that name, and Add adds one. name must be a token, and value must not have CR,
-// LF or other controls: otherwise the response is 500, and Write answers with ErrHeader. Date is set unless you do. Of what
-// the connection depends on, Content-Length is SetLength, "Connection: close" closes the connection after the response, and
-// everything else in Connection, and Transfer-Encoding, is the server's own business and ignored.
+// Set sets a header field, in place of those with that name, and Add adds one. name must be a token, and value must not
+// have CR, LF or other controls: otherwise the response is 500, and Write answers with ErrHeader. Date is set unless you
+// do. Of what the connection depends on, Content-Length is SetLength, "Connection: close" closes the connection after
+// the response, and everything else in Connection, and Transfer-Encoding, is the server's own business and ignored.
 func (w *ResponseWriter) Set(name, value string) { w.set(name, value, true) }
 
 // Add: see Set.
 func (w *ResponseWriter) Add(name, value string) { w.set(name, value, false) }
 
-// SetHeader sets all fields of h; nil values remove nothing.
+// SetHeader is Set and Add for all fields of h.
 func (w *ResponseWriter) SetHeader(h http.Header) {
-	for name, values := range h {
-		for i, v := range values {
+	for _, name := range slices.Sorted(maps.Keys(h)) { // in an order that does not change from run to run
+		for i, v := range h[name] {
 			w.set(name, v, i == 0)
 		}
 	}
@@ -145,8 +149,8 @@ func without(lines []byte, name string) []byte {
 	return lines
 }
 
-// SetTrailer sets a field behind the body. It goes out only with a body in chunks: for a short one call Flush before the end.
-// Fields that matter to framing, routing or authentication are not allowed there (RFC 9110 section 6.5.1).
+// SetTrailer sets a field behind the body. It goes out only with a body in chunks: for a short one call Flush before the
+// end. Fields that matter to framing, routing or authentication are not allowed there (RFC 9110 section 6.5.1).
 func (w *ResponseWriter) SetTrailer(name, value string) {
 	if !isToken.only(name) || !validValue(value) || framingField(name) {
 		w.fail(fmt.Errorf("%w: trailer %q: %q", ErrHeader, name, value))
@@ -164,8 +168,8 @@ func framingField(name string) bool {
 	return false
 }
 
-// SetLength says how long the body will be, in octets; negative: not known. To write more is http.ErrContentLength; when less was
-// written at the end, the connection is closed.
+// SetLength says how long the body will be, in octets; negative: not known. To write more is http.ErrContentLength; when
+// less was written at the end, the connection is closed.
 func (w *ResponseWriter) SetLength(n int64) {
 	if w.x.flags&xHeadSent == 0 {
 		w.length = max(n, -1)
@@ -183,8 +187,8 @@ func (w *ResponseWriter) fail(err error) {
 }
 
 // Write writes a part of the body. It takes all of p, or none and returns an error: ErrHeader, http.ErrContentLength,
-// http.ErrBodyNotAllowed with a status that has no body, core.ErrClosed when the response is complete or the connection closed,
-// core.ErrOverflow when the client takes too little: see Full.
+// http.ErrBodyNotAllowed with a status that has no body, core.ErrClosed when the response is complete or the connection
+// closed, core.ErrOverflow when the client takes too little: see Full.
 func (w *ResponseWriter) Write(p []byte) (int, error) {
 	x := w.x
 	switch {
@@ -271,9 +275,9 @@ func (w *ResponseWriter) Flush() error {
 	return w.sendGathered()
 }
 
-// SendProducer has a producer make the body: package buffered has some. Its length is SetLength's. It is asked when the client
-// has taken what came before, and closed at the end. Nothing can be written besides, and when the handler returns the
-// response is complete as soon as the producer has ended.
+// SendProducer has a producer make the body: package buffered has some. Its length is SetLength's. It is asked when the
+// client has taken what came before, and closed at the end. Nothing can be written besides, and when the handler returns
+// the response is complete as soon as the producer has ended.
 func (w *ResponseWriter) SendProducer(p buffered.Producer) error {
 	return w.produce(&bodyProducer{x: w.x, p: p, left: w.length})
 }
@@ -282,7 +286,11 @@ func (w *ResponseWriter) SendProducer(p buffered.Producer) error {
 // length to n. The file is closed at the end.
 func (w *ResponseWriter) SendFile(f *os.File, offset, n int64) error {
 	w.SetLength(n)
-	return w.produce(buffered.File(f, offset, n), endProducer{w.x})
+	err := w.produce(buffered.File(f, offset, n), endProducer{w.x})
+	if err == nil {
+		w.written = w.length
+	}
+	return err
 }
 
 // produce sends producers, the last of which says when it is through.
@@ -308,9 +316,6 @@ func (w *ResponseWriter) produce(ps ...buffered.Producer) (err error) {
 			err = x.s.c.PushProducer(ps[0])
 			ps = ps[1:]
 		}
-		if w.length > 0 {
-			w.written = w.length
-		}
 	}
 	for _, p := range ps {
 		if c, ok := p.(io.Closer); ok {
@@ -320,14 +325,14 @@ func (w *ResponseWriter) produce(ps ...buffered.Producer) (err error) {
 	return err
 }
 
-// Full tells whether more is queued than the client has taken lately (buffered.Marks.High): whoever makes a large body should stop,
-// call OnDrain, and go on when that calls back. A producer knows when by itself.
+// Full tells whether more is queued than the client has taken lately (buffered.Marks.High): whoever makes a large body
+// should stop, call OnDrain, and go on when that calls back. A producer knows when by itself.
 func (w *ResponseWriter) Full() bool {
 	return w.x.s != nil && (w.x.s.high || w.x.s.c.Queued() > buffered.DefaultMarks.High)
 }
 
-// OnDrain has f called once, when little is queued: at once (that is, after this event) if that is so already. What it returns is
-// as of Handler.ServeHTTP. It is for a response that is deferred: after the end it is not called any more.
+// OnDrain has f called once, when little is queued: at once (that is, after this event) if that is so already. What it
+// returns is as of Handler.ServeHTTP. It is for a response that is deferred: after the end it is not called any more.
 func (w *ResponseWriter) OnDrain(f func() error) {
 	w.onDrain = f
 	if s := w.x.s; s != nil && !s.high {
@@ -335,8 +340,8 @@ func (w *ResponseWriter) OnDrain(f func() error) {
 	}
 }
 
-// Defer keeps the response open when the handler returns: Finish completes it. r and w may be used until then, and calls of their
-// methods afterwards do no harm.
+// Defer keeps the response open when the handler returns: Finish completes it. r and w may be used until then, and calls
+// of their methods afterwards do no harm.
 func (w *ResponseWriter) Defer() { w.x.flags |= xDeferred | xKept }
 
 // Finish completes a response that was deferred. err is what a Handler returns.
@@ -352,12 +357,16 @@ func (w *ResponseWriter) Finish(err error) {
 	}
 }
 
-// OnDone has f called once at the end, on the loop's goroutine: with nil when all of the response was handed to the connection, or
-// with the reason why it was not.
+// OnDone has f called once at the end, on the loop's goroutine: with nil when all of the response was handed to the
+// connection, or with the reason why it was not.
 func (w *ResponseWriter) OnDone(f func(err error)) { w.onDone = f }
 
-// Error makes the response an error of that status with a text for humans, "" for the status text. It returns ErrSent if the head
-// was sent. What else was set is dropped, but for fields added afterwards.
+// OnShutdown has f called once if the loop shuts down while the response is open: one that would go on for ever, such as a
+// stream of events, is to be completed then. It is called on the loop's goroutine.
+func (w *ResponseWriter) OnShutdown(f func()) { w.onEnding = f }
+
+// Error makes the response an error of that status with a text for humans, "" for the status text. It returns ErrSent if
+// the head was sent. What else was set is dropped, but for fields added afterwards.
 func (w *ResponseWriter) Error(status int, text string) error {
 	if w.x.flags&xHeadSent != 0 {
 		return ErrSent
@@ -374,8 +383,8 @@ func (w *ResponseWriter) Error(status int, text string) error {
 	return err
 }
 
-// Inform sends an interim response with fields of its own, say 103 Early Hints: RFC 9110 section 15.2. A client of HTTP/1.0 gets
-// none.
+// Inform sends an interim response with fields of its own, say 103 Early Hints: RFC 9110 section 15.2. A client of
+// HTTP/1.0 gets none.
 func (w *ResponseWriter) Inform(status int, h http.Header) error {
 	x := w.x
 	switch {
@@ -389,8 +398,8 @@ func (w *ResponseWriter) Inform(status int, h http.Header) error {
 		return nil
 	}
 	p := appendStatusLine(nil, status)
-	for name, values := range h {
-		for _, v := range values {
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		for _, v := range h[name] {
 			if !isToken.only(name) || !validValue(v) {
 				return ErrHeader
 			}
@@ -429,7 +438,7 @@ func (w *ResponseWriter) sendHead() error {
 	if w.err != nil {
 		return w.err
 	}
-	if w.length < 0 && bodyAllowed(w.status) && x.req.head.method != http.MethodHead {
+	if w.length < 0 && !x.bodiless() {
 		if x.req.head.minor > 0 {
 			x.flags |= xChunked
 		} else {
@@ -456,7 +465,7 @@ func (w *ResponseWriter) appendHead() []byte {
 	}
 	p = append(p, w.fields...)
 	switch {
-	case w.status == http.StatusNoContent:
+	case w.status == http.StatusNoContent || x.tunnel():
 	case x.flags&xChunked != 0:
 		p = append(p, "Transfer-Encoding: chunked\r\n"...)
 	case w.length >= 0:
@@ -489,7 +498,7 @@ func (w *ResponseWriter) finish() error {
 	x.flags |= xFinished
 	c, wk := x.s.c, x.s.w
 	if x.flags&xHeadSent == 0 {
-		if w.length < 0 && bodyAllowed(w.status) && (w.written > 0 || x.req.head.method != http.MethodHead) {
+		if w.length < 0 && bodyAllowed(w.status) && (w.written > 0 || !x.bodiless()) {
 			w.length = w.written
 		}
 		p := w.appendHead()
