@@ -23,21 +23,27 @@ type programs struct {
 	cc       string   // what the C compiler calls itself; "" if none was used
 }
 
-// of returns the servers of a kind.
-func (p *programs) of(k kind) []server {
+// of returns the servers that take part in a scenario.
+func (p *programs) of(s scenario) []server {
 	var some []server
-	for _, s := range p.servers {
-		if s.kind == k {
-			some = append(some, s)
+	for _, p := range p.servers {
+		if p.kind == s.kind && (p.most == 0 || s.idle <= p.most) {
+			some = append(some, p)
 		}
 	}
 	return some
 }
 
-// build makes all programs, in dir. A C program is left out, which is said, where there is no compiler. pf is needed for
-// servers that take mail.
-func build(ctx context.Context, chosen []server, pf *postfix, dir string, log io.Writer) (p programs, err error) {
-	p.postfix = pf
+// found are programs of others.
+type found struct {
+	postfix *postfix
+	nginx   string
+}
+
+// build makes all programs, in dir. A C program is left out, which is said, where there is no compiler. Programs of
+// others are needed where they are among the servers.
+func build(ctx context.Context, chosen []server, others found, dir string, log io.Writer) (p programs, err error) {
+	p.postfix = others.postfix
 	root, err := findRoot(ctx)
 	if err != nil {
 		return p, err
@@ -64,7 +70,9 @@ func build(ctx context.Context, chosen []server, pf *postfix, dir string, log io
 			p.cc = version(ctx, cc)
 			err = command(ctx, bench, cc, "-O2", "-std=gnu11", "-o", binary, s.source)
 		case s.sink:
-			binary, s.env = pf.sink, pf.env
+			binary, s.env = others.postfix.sink, others.postfix.env
+		case s.nginx:
+			binary, s.dir = others.nginx, dir
 		case s.parley:
 			err = goBuild(ctx, root, s.pkg, binary)
 		default:

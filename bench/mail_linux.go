@@ -85,7 +85,7 @@ func (m *measurement) deliver(ctx context.Context, s scenario, p *process, messa
 func (m *measurement) peaking(ctx context.Context, s scenario) error {
 	defer m.stop()
 	for round := range m.rounds {
-		for _, program := range m.programs.of(s.kind) {
+		for _, program := range m.programs.of(s) {
 			p, err := start(ctx, program, m.pins.server)
 			if err != nil {
 				return err

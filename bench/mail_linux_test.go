@@ -30,7 +30,7 @@ func deliver(t *testing.T, c *smtp.Client, text string) {
 func TestMailServers(t *testing.T) {
 	chosen := slices.DeleteFunc(slices.Clone(servers), func(s server) bool { return s.kind != mail || s.sink })
 	sink := slices.DeleteFunc(slices.Clone(servers), func(s server) bool { return !s.sink })
-	built, err := build(t.Context(), chosen, nil, t.TempDir(), os.Stderr)
+	built, err := build(t.Context(), chosen, found{}, t.TempDir(), os.Stderr)
 	require.NoError(t, err)
 	for _, s := range append(built.servers, sink...) {
 		t.Run(s.name, func(t *testing.T) {

@@ -1,5 +1,5 @@
-// Bench compares what Parley's servers cost, in CPU time for each line or message and in memory, with other servers that do the
-// same work, in one interleaved run. See README.md.
+// Bench compares what Parley's servers cost, in CPU time for each line, message or request and in memory, with other
+// servers that do the same work, in one interleaved run. See README.md.
 package main
 
 import (
@@ -26,6 +26,7 @@ type options struct {
 	seconds   float64
 	short     bool
 	json      string
+	svg       string
 }
 
 func main() {
@@ -63,6 +64,7 @@ func parse(args []string) (*options, error) {
 	fs.Float64Var(&o.seconds, "seconds", 2, "`length` of a counted interval")
 	fs.BoolVar(&o.short, "short", false, "one round, short intervals, few connections: to see that everything works")
 	fs.StringVar(&o.json, "json", "", "`file` to write all samples to; - is standard output, and the tables go to standard error")
+	fs.StringVar(&o.svg, "svg", "", "`folder` to draw charts in, a file for each scenario")
 	also := fs.String("also", "", "comma-separated `name=program` of further servers, built before: another version of Parley's echo, say; kind:name=program for those of another kind: "+join(kinds, kindName))
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -177,11 +179,11 @@ func run(ctx context.Context, o *options, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 
 	m := &measurement{options: o, log: os.Stderr}
-	pf, err := m.needPostfix(ctx, dir)
+	others, err := m.findOthers(ctx, dir)
 	if err != nil || len(o.scenarios) == 0 {
 		return err
 	}
-	if m.programs, err = build(ctx, o.servers, pf, dir, m.log); err != nil {
+	if m.programs, err = build(ctx, o.servers, others, dir, m.log); err != nil {
 		return err
 	}
 	if m.pins, err = choosePins(m.log); err != nil {
@@ -193,27 +195,34 @@ func run(ctx context.Context, o *options, out io.Writer) (err error) {
 	if o.json != "" {
 		err = errors.Join(err, m.report.writeJSON(o.json, out))
 	}
+	if o.svg != "" && err == nil {
+		err = m.report.charts(o.svg, o.scenarios)
+	}
 	return err
 }
 
-// needPostfix finds the programs that the scenarios with mail need, if any of these is to run. Where they are not to be had, these
-// scenarios are left out, which is said in a line; the environment can make it an error.
-func (m *measurement) needPostfix(ctx context.Context, dir string) (*postfix, error) {
-	if !slices.ContainsFunc(m.scenarios, func(s scenario) bool { return s.kind == mail }) {
-		return nil, nil
-	}
+// findOthers finds the programs of others that are needed. Where they are not to be had, what needs them is left out,
+// which is said in a line; the environment can make it an error.
+func (m *measurement) findOthers(ctx context.Context, dir string) (others found, err error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		cache = dir // without a home it is gone with everything else
 	}
-	pf, err := findPostfix(ctx, installed(), filepath.Join(cache, "parley-bench"))
-	switch {
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case err != nil:
-		return nil, m.leaveOutMail(err)
+	cache = filepath.Join(cache, "parley-bench")
+	if slices.ContainsFunc(m.scenarios, func(s scenario) bool { return s.kind == mail }) {
+		if others.postfix, err = findPostfix(ctx, installed(), cache); err != nil && ctx.Err() == nil {
+			err = m.leaveOutMail(err)
+		}
+		if err != nil {
+			return others, err
+		}
 	}
-	return pf, nil
+	if slices.ContainsFunc(m.servers, func(s server) bool { return s.nginx }) {
+		if others.nginx, err = findNginx(ctx, installed(), cache); err != nil && ctx.Err() == nil {
+			err = m.leaveOutNginx(err)
+		}
+	}
+	return others, err
 }
 
 // leaveOutMail leaves out the scenarios with mail because of an error, or returns it.
@@ -231,6 +240,16 @@ func (m *measurement) leaveOutMail(err error) error {
 	fmt.Fprintf(m.log, "without %s: %v\n", join(without, scenarioName), err)
 	m.scenarios = slices.DeleteFunc(m.scenarios, func(s scenario) bool { return s.kind == mail })
 	m.servers = slices.DeleteFunc(m.servers, func(s server) bool { return s.kind == mail })
+	return nil
+}
+
+// leaveOutNginx leaves nginx out because of an error, or returns it.
+func (m *measurement) leaveOutNginx(err error) error {
+	if os.Getenv(requireClients) != "" {
+		return fmt.Errorf("no nginx: %w", err)
+	}
+	fmt.Fprintf(m.log, "without nginx: %v\n", err)
+	m.servers = slices.DeleteFunc(m.servers, func(s server) bool { return s.nginx })
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/textproto"
 	"os"
 	"os/signal"
@@ -42,6 +43,10 @@ func mistaken(what string) error {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
+	}
+	if what, ok := strings.CutSuffix(what, " on the web"); ok {
+		fmt.Fprintln(os.Stderr, "listening on", ln.Addr())
+		return mistakenWeb(what, ln)
 	}
 	if what == "does not start" {
 		return fmt.Errorf("no")
@@ -81,6 +86,22 @@ func mistaken(what string) error {
 			}
 		}()
 	}
+}
+
+// mistakenWeb is an HTTP server that does something wrong.
+func mistakenWeb(what string, ln net.Listener) error {
+	var requests atomic.Int64
+	return http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		n := requests.Add(1)
+		switch {
+		case what == "knows nothing":
+			w.WriteHeader(http.StatusNotFound)
+		case what == "counts" && n == 100:
+			w.Header().Set("X-Count", "100")
+		}
+		_, _ = io.WriteString(w, load.Body)
+	}))
 }
 
 // mistakenMail is a mail server that does something wrong, with the fourth message of each connection or with all.
@@ -194,12 +215,12 @@ func TestTables(t *testing.T) {
 		require.NoError(t, err)
 	}
 	for _, s := range scenarios {
-		require.Positive(t, s.length, s.name)
+		require.Equal(t, s.kind != web, s.length > 0, s.name)
 		require.True(t, slices.ContainsFunc(servers, func(p server) bool { return p.kind == s.kind }), s.name)
 		require.Equal(t, s.kind == secured, s.tls != "", s.name)
 		require.Equal(t, s.kind == secured && s.memory, s.settle, s.name)
 		if s.kind != mail {
-			require.Equal(t, s.memory, s.conns == 0, s.name)
+			require.Equal(t, s.memory || s.flood, s.conns == 0, s.name)
 		}
 		for _, s := range []scenario{s, s.short()} {
 			require.Equal(t, s.kind == mail && s.memory, s.messages > 0 && s.large > 0, s.name)
@@ -243,6 +264,73 @@ a: 50 connections, depth 1, lines of 32 bytes
   server  µs/line    min    max   / c  lines/s  busy  user
        c    4.000  4.000  8.000  1.00     1000    0%   25%
   parley    5.000  4.000  12.00  1.25     1000    0%   25%
+`, out.String())
+
+	r = report{}
+	for i, server := range []string{"nginx", "parleyhttp"} {
+		r.add(sample{Scenario: "httppipe", Server: server, Result: &load.Result{
+			Lines: 1000, Elapsed: time.Second, CPU: time.Duration(4-i) * time.Millisecond, User: 10, System: 30,
+		}})
+	}
+	out.Reset()
+	r.table(&out, scenario{name: "httppipe", kind: web, conns: 50, depth: 16})
+	require.Equal(t, `
+httppipe: 50 connections, depth 16, requests
+      server  µs/request    min    max  / nginx  requests/s  busy  user
+       nginx       4.000  4.000  4.000     1.00        1000    0%   25%
+  parleyhttp       3.000  3.000  3.000     0.75        1000    0%   25%
+`, out.String())
+}
+
+func TestLatencyTable(t *testing.T) {
+	var r report
+	for round, us := range [][2]time.Duration{{50, 40}, {80, 100}, {50, 45}} {
+		for i, server := range []string{"goroutine", "parley"} {
+			d := us[i] * time.Microsecond
+			s := sample{Scenario: "latency", Server: server, Round: round, Rate: 900, Pacer: "goroutine"}
+			s.Result = &load.Result{
+				Lines: 1000, Elapsed: time.Second, CPU: 4 * time.Millisecond,
+				Latency: &load.Latency{Lines: 900, P50: d / 5, P90: d / 2, P99: d, P999: 2 * d, Max: 10 * d},
+			}
+			r.add(s)
+		}
+	}
+	var out strings.Builder
+	r.table(&out, scenario{name: "latency", kind: plain, conns: 50, depth: 1, length: 32, paced: true})
+	require.Equal(t, `
+latency: 50 connections, 900 lines of 32 bytes per second, 70 % of goroutine's most: µs until a line is back
+     server    p50    p90    p99    min    max  p99.9   most  p99 / goroutine  lines/s  µs/line  busy
+  goroutine  10.00  25.00  50.00  50.00  80.00  100.0  500.0             1.00     1000    4.000    0%
+     parley  9.000  22.50  45.00  40.00  100.0  90.00  450.0             0.90     1000    4.000    0%
+`, out.String())
+}
+
+func TestAcceptTables(t *testing.T) {
+	var r report
+	for round, us := range [][2]int{{4, 5}, {8, 12}, {4, 4}} {
+		for i, server := range []string{"c", "parley"} {
+			cpu := time.Duration(us[i]) * time.Millisecond
+			r.add(sample{Scenario: "accept", Server: server, Round: round, Result: &load.Result{
+				Lines: 1000, Elapsed: time.Second, CPU: cpu, User: 10, System: 30,
+			}})
+			r.add(sample{Scenario: "flood", Server: server, Round: round, Flood: &load.Flood{
+				Conns: 1000, Up: cpu * 10, Resent: i * round, CPU: cpu,
+			}})
+		}
+	}
+	var out strings.Builder
+	r.table(&out, scenario{name: "accept", kind: plain, conns: 50, length: 32, calls: true})
+	r.table(&out, scenario{name: "flood", kind: plain, idle: 1000, length: 32, flood: true})
+	require.Equal(t, `
+accept: 50 connections, each for one line of 32 bytes
+  server  µs/connection    min    max   / c  connections/s  busy  user
+       c          4.000  4.000  8.000  1.00           1000    0%   25%
+  parley          5.000  4.000  12.00  1.25           1000    0%   25%
+
+flood: 1000 connections at once, a line of 32 bytes on each
+  server  resent  min  max  up in ms  min  max  µs/connection   / c
+       c       0    0    0        40   40   80          4.000  1.00
+  parley       1    0    2        50   40  120          5.000  1.25
 `, out.String())
 }
 
@@ -322,6 +410,8 @@ func TestRunFails(t *testing.T) {
 		{"a", "does not start", "scenario a: wrong ended by itself: exit status 3: no"},
 		{"a", "dies", "scenario a: wrong ended by itself: exit status 3: so long"},
 		{"tls", "flips a bit over TLS", "scenario tls: wrong: connection .*: wrong byte .* at offset 0 of 32"},
+		{"http", "knows nothing on the web", `scenario http: wrong: the first response: not 200: "404 Not Found"`},
+		{"httppipe", "counts on the web", "scenario httppipe: wrong: connection .*: wrong byte .* of a response"},
 		{"smtpd", "refuses mail", "scenario smtpd: wrong: .*smtp-source: fatal: .*554 no"},
 		{"smtpd", "forgets mail", `scenario smtpd: wrong: took \d+ messages, but was sent \d+`},
 		{"smtpd", "loses octets of mail", `scenario smtpd: wrong: took \d+ octets, but was sent \d+`},
@@ -378,6 +468,21 @@ func TestRunWritesJSON(t *testing.T) {
 	require.Positive(t, r.Samples[1].Result.CPU)
 }
 
+func TestRunWritesJSONOfLatency(t *testing.T) {
+	o := wrongServer(t, "latency", "nothing")
+	o.json = filepath.Join(t.TempDir(), "out.json")
+	require.NoError(t, run(t.Context(), o, io.Discard))
+	text, err := os.ReadFile(o.json)
+	require.NoError(t, err)
+	var r report
+	require.NoError(t, json.Unmarshal(text, &r))
+	require.Len(t, r.Samples, 1)
+	s := r.Samples[0]
+	require.Equal(t, "wrong", s.Pacer, "the first, because there is no goroutine")
+	require.InDelta(t, s.Rate*s.Result.Elapsed.Seconds(), float64(s.Result.Latency.Lines), 2)
+	require.Positive(t, s.Result.Latency.P50)
+}
+
 func TestRunWritesJSONOfMail(t *testing.T) {
 	needPostfix(t)
 	for _, scenario := range []string{"smtp", "smtpmem"} {
@@ -399,4 +504,39 @@ func TestRunWritesJSONOfMail(t *testing.T) {
 			require.GreaterOrEqual(t, r.Samples[0].Peak.Long, r.Samples[0].Peak.Short)
 		}
 	}
+}
+
+func TestCharts(t *testing.T) {
+	var r report
+	for i, server := range []string{"c", "parley"} {
+		cpu := time.Duration(4+i) * time.Millisecond
+		for _, name := range []string{"a", "accept"} {
+			r.add(sample{Scenario: name, Server: server, Result: &load.Result{Lines: 1000, Elapsed: time.Second, CPU: cpu}})
+		}
+		r.add(sample{Scenario: "idle", Server: server, Memory: &load.Memory{Conns: 10, Spoke: int64(1000 * (i + 1))}})
+		r.add(sample{Scenario: "flood", Server: server, Flood: &load.Flood{Conns: 10, Up: cpu}})
+		r.add(sample{Scenario: "latency", Server: server, Result: &load.Result{Latency: &load.Latency{P99: cpu}}})
+		r.add(sample{Scenario: "smtp", Server: server, Mail: &delivery{Messages: 1000, CPU: cpu}})
+		r.add(sample{Scenario: "smtpmem", Server: server, Peak: &peak{Long: 1 << 20}})
+		r.add(sample{Scenario: "http", Server: server, Result: &load.Result{Lines: 1000, CPU: cpu}})
+	}
+	for _, name := range []string{"fds10", "fds100"} {
+		r.add(sample{Scenario: name, Server: "epoll", Result: &load.Result{Lines: 1000, CPU: time.Millisecond}})
+	}
+	dir := filepath.Join(t.TempDir(), "charts")
+	require.NoError(t, r.charts(dir, scenarios))
+	files, err := filepath.Glob(filepath.Join(dir, "*.svg"))
+	require.NoError(t, err)
+	var names []string
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		require.NoError(t, err)
+		require.Len(t, elements(t, string(text), "svg"), 1)
+		require.NotContains(t, string(text), "NaN")
+		names = append(names, strings.TrimSuffix(filepath.Base(f), ".svg"))
+	}
+	require.Equal(t, "a,accept,fds,flood,http,idle,latency,smtp,smtpmem", strings.Join(names, ","))
+	text, err := os.ReadFile(filepath.Join(dir, "a.svg"))
+	require.NoError(t, err)
+	require.Contains(t, string(text), "5.000, 1.25 × c")
 }

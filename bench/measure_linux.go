@@ -46,6 +46,10 @@ func (m *measurement) run(ctx context.Context, out io.Writer) error {
 			measure = m.peaking
 		case s.kind == mail:
 			measure = m.delivering
+		case s.flood:
+			measure = m.flooding
+		case s.paced:
+			measure = m.pacing
 		case s.memory:
 			measure = m.silent
 		}
@@ -68,7 +72,7 @@ func (m *measurement) speaking(ctx context.Context, s scenario) error {
 			if err := m.quiet(ctx); err != nil {
 				return err
 			}
-			r, err := m.load(ctx, s, p)
+			r, err := m.load(ctx, s, p, 0)
 			if err != nil {
 				return err
 			}
@@ -80,7 +84,7 @@ func (m *measurement) speaking(ctx context.Context, s scenario) error {
 
 // startAll starts all servers of a scenario.
 func (m *measurement) startAll(ctx context.Context, s scenario) error {
-	for _, program := range m.programs.of(s.kind) {
+	for _, program := range m.programs.of(s) {
 		if s.work > 0 {
 			program.args = append(slices.Clone(program.args), "-work", s.work.String())
 		}
@@ -109,7 +113,7 @@ func (m *measurement) shares(s scenario) {
 func (m *measurement) silent(ctx context.Context, s scenario) error {
 	defer m.stop()
 	for round := range m.rounds {
-		for _, program := range m.programs.of(s.kind) {
+		for _, program := range m.programs.of(s) {
 			p, err := start(ctx, program, m.pins.server)
 			if err != nil {
 				return err
@@ -128,8 +132,8 @@ func (m *measurement) silent(ctx context.Context, s scenario) error {
 	return nil
 }
 
-// load has the generator keep one server busy.
-func (m *measurement) load(ctx context.Context, s scenario, p *process) (*load.Result, error) {
+// load has the generator keep one server busy, or send it so many lines per second.
+func (m *measurement) load(ctx context.Context, s scenario, p *process, rate float64) (*load.Result, error) {
 	interval := time.Duration(m.seconds * float64(time.Second))
 	warmup := min(interval/4, 500*time.Millisecond)
 	cpu := m.pins.generator
@@ -137,11 +141,13 @@ func (m *measurement) load(ctx context.Context, s scenario, p *process) (*load.R
 		cpu = -1
 	}
 	r, err := generate[load.Result](ctx, cpu, interval+warmup+time.Minute, m.programs.lineload,
-		"-connect", p.addr, "-tls", s.tls, "-pid", strconv.Itoa(p.cmd.Process.Pid),
-		"-conns", strconv.Itoa(s.conns), "-depth", strconv.Itoa(s.depth), "-length", strconv.Itoa(s.length),
+		"-connect", p.addr, "-tls", s.tls, "-http="+strconv.FormatBool(s.kind == web),
+		"-pid", strconv.Itoa(p.cmd.Process.Pid),
+		"-conns", strconv.Itoa(s.conns), "-rate", fmt.Sprint(rate), "-calls="+strconv.FormatBool(s.calls),
+		"-depth", strconv.Itoa(s.depth), "-length", strconv.Itoa(s.length),
 		"-idle", strconv.Itoa(s.idle), "-warmup", warmup.String(), "-interval", interval.String())
 	if err == nil && r.Lines == 0 {
-		err = fmt.Errorf("no line came back in %v", r.Elapsed)
+		err = fmt.Errorf("no %s came back in %v", s.unit(), r.Elapsed)
 	}
 	return r, p.check(err)
 }

@@ -117,7 +117,12 @@ func TestLeaveOutMail(t *testing.T) {
 	require.NoError(t, m.leaveOutMail(cause))
 	require.Equal(t, "without smtp,smtpd,smtpmem: no smtp-source and smtp-sink of Postfix: there is no apt-get to get it with\n",
 		log.String())
-	require.Equal(t, "a,b,c,d,e,idle,tls,tls12,tlsidle,tls12idle,loops1,loops64,loops1000,loops64000,loopswork",
-		join(m.scenarios, scenarioName))
-	require.Equal(t, "parley,goroutine,goepoll,c,parleytls,goroutinetls,oneloop,twoloops", join(m.servers, serverName))
+	for _, s := range m.scenarios {
+		require.NotEqual(t, mail, s.kind)
+	}
+	for _, s := range m.servers {
+		require.NotEqual(t, mail, s.kind)
+	}
+	require.Len(t, m.scenarios, len(scenarios)-3)
+	require.Len(t, m.servers, len(servers)-3)
 }

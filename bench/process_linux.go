@@ -72,13 +72,19 @@ type process struct {
 // start starts a server and waits until it can be reached.
 func start(ctx context.Context, s server, cpu int) (*process, error) {
 	p := &process{server: s, gone: make(chan struct{})}
-	args := []string{"-listen", "127.0.0.1:0"}
-	if s.sink {
-		var err error
-		if p.addr, err = freeAddr(); err != nil {
-			return nil, err
-		}
-		args = sinkArgs(p.addr)
+	args := append([]string{"-listen", "127.0.0.1:0"}, s.args...)
+	var answers func(addr string, gone <-chan struct{}) bool // of a server that does not say where it listens
+	var err error
+	switch {
+	case s.sink:
+		p.addr, err = freeAddr()
+		args, answers = sinkArgs(p.addr), greets
+	case s.nginx:
+		p.addr, args, err = nginxArgs(s.dir)
+		answers = accepts
+	}
+	if err != nil {
+		return nil, err
 	}
 	if s.cpus > 0 {
 		cpu = -1
@@ -110,12 +116,12 @@ func start(ctx context.Context, s server, cpu int) (*process, error) {
 		_, _ = io.Copy(io.Discard, stderr) // behind a line that is too long
 		_ = p.cmd.Wait()
 	}()
-	if s.sink {
-		go func() {
-			if greets(p.addr, p.gone) {
-				addr <- p.addr
+	if answers != nil {
+		go func(at string) {
+			if answers(at, p.gone) {
+				addr <- at
 			}
-		}()
+		}(p.addr)
 	}
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()

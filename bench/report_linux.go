@@ -42,6 +42,9 @@ type sample struct {
 	Round    int          `json:"round"`
 	Result   *load.Result `json:"load,omitempty"`
 	Memory   *load.Memory `json:"memory,omitempty"`
+	Rate     float64      `json:"lines_per_second,omitempty"` // offered
+	Pacer    string       `json:"pacer,omitempty"`            // whose most it is a share of
+	Flood    *load.Flood  `json:"flood,omitempty"`
 	Mail     *delivery    `json:"mail,omitempty"`
 	Peak     *peak        `json:"peak,omitempty"`
 }
@@ -98,6 +101,10 @@ func (r *report) table(out io.Writer, s scenario) {
 		r.peakTable(out, s)
 	case s.kind == mail:
 		r.mailTable(out, s)
+	case s.flood:
+		r.floodTable(out, s)
+	case s.paced:
+		r.latencyTable(out, s)
 	case s.memory:
 		r.memoryTable(out, s)
 	default:
@@ -155,13 +162,25 @@ func (r *report) loadTable(out io.Writer, s scenario) {
 	if s.idle > 0 {
 		idle = fmt.Sprintf(" and %d idle", s.idle)
 	}
-	fmt.Fprintf(out, "\n%s: %d connections%s, depth %d, lines of %d bytes%s\n", s.name, s.conns, idle, s.depth, s.length, over(s))
+	what := fmt.Sprintf("lines of %d bytes", s.length)
+	if s.kind == web {
+		what = "requests"
+	}
+	how := fmt.Sprintf("depth %d, %s", s.depth, what)
+	if s.calls {
+		how = fmt.Sprintf("each for one line of %d bytes", s.length)
+	}
+	connections := "connections"
+	if s.conns == 1 {
+		connections = "connection"
+	}
+	fmt.Fprintf(out, "\n%s: %d %s%s, %s%s\n", s.name, s.conns, connections, idle, how, over(s))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(w, "server\tµs/line\tmin\tmax\t")
+	fmt.Fprintf(w, "server\tµs/%s\tmin\tmax\t", s.unit())
 	for _, ref := range refs {
 		fmt.Fprintf(w, "/ %s\t", ref)
 	}
-	fmt.Fprint(w, "lines/s\tbusy\tuser\t\n")
+	fmt.Fprintf(w, "%ss/s\tbusy\tuser\t\n", s.unit())
 	for _, name := range names {
 		us := r.column(s.name, name, perLine)
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t", name, digits(median(us)), digits(slices.Min(us)), digits(slices.Max(us)))

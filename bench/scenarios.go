@@ -10,20 +10,25 @@ const (
 	secured kind = "tls"   // lines, echoed over TLS
 	mail    kind = "smtp"  // mail, taken in and dropped
 	several kind = "loops" // lines, echoed in the clear by as many loops as there are CPUs
+	web     kind = "http"  // requests, each answered with the same short text
+	polling kind = "poll"  // lines as plain, by Parley alone, with each of its back ends
 )
 
-var kinds = []kind{plain, secured, mail, several}
+var kinds = []kind{plain, secured, mail, several, web, polling}
 
 // scenario is one kind of load.
 type scenario struct {
 	name   string
 	kind   kind
 	conns  int // that speak
-	depth  int // lines that each has on its way
+	depth  int // lines, or requests, that each has on its way
 	length int // of a line in bytes, with its "\n"; of a message, without its header
 	idle   int // connections that say nothing
 	memory bool
 	work   time.Duration // that the handler has with each line
+	calls  bool          // a connection sends one line and ends, and another is opened
+	flood  bool          // the idle connections are opened at once, and send one line each
+	paced  bool          // lines are sent at a fixed rate, to see how long they take
 
 	tls    string // version
 	settle bool   // memory is measured without garbage, too
@@ -45,6 +50,10 @@ var scenarios = []scenario{
 	{name: "e", kind: plain, conns: 4, depth: 1, length: 1_000_000, shortConns: 2},
 	{name: "idle", kind: plain, length: 32, idle: 15_000, memory: true, shortIdle: 500},
 
+	{name: "latency", kind: plain, conns: 50, depth: 1, length: 32, paced: true, shortConns: 10},
+	{name: "accept", kind: plain, conns: 50, depth: 1, length: 32, calls: true, shortConns: 10},
+	{name: "flood", kind: plain, length: 32, idle: 15_000, flood: true, shortIdle: 500},
+
 	{name: "tls", kind: secured, tls: "1.3", conns: 50, depth: 1, length: 32, shortConns: 10},
 	{name: "tls12", kind: secured, tls: "1.2", conns: 50, depth: 1, length: 32, shortConns: 10},
 	{name: "tlsidle", kind: secured, tls: "1.3", length: 32, idle: 5000, memory: true, settle: true, shortIdle: 200},
@@ -60,6 +69,25 @@ var scenarios = []scenario{
 	{name: "smtpd", kind: mail, conns: 10, length: 4096, reuse: true, shortConns: 10},
 	{name: "smtpmem", kind: mail, conns: 10, length: 4096, memory: true, messages: 5000, large: 3, larger: 50 << 20,
 		shortConns: 10, shortMessages: 500, shortLarge: 1},
+
+	{name: "http", kind: web, conns: 50, depth: 1, shortConns: 10},
+	{name: "httppipe", kind: web, conns: 50, depth: 16, shortConns: 10},
+
+	{name: "fds10", kind: polling, conns: 1, depth: 1, length: 32, idle: 10, shortConns: 1, shortIdle: 10},
+	{name: "fds100", kind: polling, conns: 1, depth: 1, length: 32, idle: 100, shortConns: 1, shortIdle: 100},
+	{name: "fds1000", kind: polling, conns: 1, depth: 1, length: 32, idle: 1000, shortConns: 1, shortIdle: 300},
+	{name: "fds10000", kind: polling, conns: 1, depth: 1, length: 32, idle: 10_000, shortConns: 1, shortIdle: 400},
+}
+
+// unit is what is counted.
+func (s scenario) unit() string {
+	switch {
+	case s.kind == web:
+		return "request"
+	case s.calls:
+		return "connection"
+	}
+	return "line"
 }
 
 // short returns the scenario as -short runs it.

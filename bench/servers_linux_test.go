@@ -54,8 +54,8 @@ func expect(t *testing.T, conn net.Conn, want string) {
 
 // TestServers has every server of the table that echoes lines do what it must.
 func TestServers(t *testing.T) {
-	echoes := slices.DeleteFunc(slices.Clone(servers), func(s server) bool { return s.kind == mail })
-	built, err := build(t.Context(), echoes, nil, t.TempDir(), os.Stderr)
+	echoes := slices.DeleteFunc(slices.Clone(servers), func(s server) bool { return s.kind == mail || s.kind == web })
+	built, err := build(t.Context(), echoes, found{}, t.TempDir(), os.Stderr)
 	require.NoError(t, err)
 	for _, s := range built.servers {
 		t.Run(s.name, func(t *testing.T) {
@@ -67,7 +67,9 @@ func TestServers(t *testing.T) {
 			t.Run("the longest line", func(t *testing.T) { testLongest(t, p) })
 			t.Run("a line too long", func(t *testing.T) { testTooLong(t, p) })
 			t.Run("a peer that reads late", func(t *testing.T) { testLateReader(t, p) })
-			t.Run("end of input", func(t *testing.T) { testEnd(t, p) })
+			if !s.hasty {
+				t.Run("end of input", func(t *testing.T) { testEnd(t, p) })
+			}
 			t.Run("a reset", func(t *testing.T) { testReset(t, p) })
 			require.False(t, p.ended())
 			t.Run("SIGTERM", func(t *testing.T) { testTerm(t, p) })
@@ -183,7 +185,12 @@ func testReset(t *testing.T, p *process) {
 	put(t, conn, "x\n")
 	require.NoError(t, conn.socket.SetLinger(0))
 	require.NoError(t, conn.socket.Close())
-	testEnd(t, p) // it goes on
+	other := dial(t, p) // it goes on
+	put(t, other, "y\n")
+	expect(t, other, "y\n")
+	require.NoError(t, other.CloseWrite())
+	_, err := io.Copy(io.Discard, other)
+	require.NoError(t, err)
 }
 
 func testTerm(t *testing.T, p *process) {

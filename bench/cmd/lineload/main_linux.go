@@ -1,8 +1,13 @@
-// Lineload keeps a line echo server busy, compares every byte that comes back, and prints what it counted as JSON.
+// Lineload keeps a line echo server busy, or an HTTP server, compares every byte that comes back, and prints what it
+// counted as JSON.
 //
 //	lineload -connect 127.0.0.1:7000 -conns 50 -depth 64 -pid $(pidof echo)
 //	lineload -connect 127.0.0.1:7000 -tls 1.3 -pid $(pidof parleytls)
+//	lineload -connect 127.0.0.1:8080 -http -depth 16 -pid $(pidof parleyhttp)
+//	lineload -connect 127.0.0.1:7000 -rate 100000 -pid $(pidof echo)
 //	lineload -connect 127.0.0.1:7000 -idle 10000 -memory -pid $(pidof echo)
+//	lineload -connect 127.0.0.1:7000 -calls -pid $(pidof echo)
+//	lineload -connect 127.0.0.1:7000 -idle 15000 -flood -pid $(pidof echo)
 //
 // It has one thread that works: pin it to another CPU than the server's. The exit status is 1 if any byte was wrong, missing
 // or too many.
@@ -27,6 +32,7 @@ func main() {
 	flag.IntVar(&c.Depth, "depth", 1, "lines that each of them has on their way at a time")
 	flag.IntVar(&c.Length, "length", 32, `length of a line in bytes, with its "\n"`)
 	flag.IntVar(&c.Idle, "idle", 0, "connections beside them that say nothing")
+	flag.Float64Var(&c.Rate, "rate", 0, "lines per second, at fixed moments, to see how long they take; 0: at once")
 	flag.DurationVar(&c.Warmup, "warmup", 500*time.Millisecond, "how long to run before counting")
 	flag.DurationVar(&c.Interval, "interval", 2*time.Second, "how long to count")
 	flag.DurationVar(&c.Patience, "patience", 5*time.Second, "how long to wait for an answer that is due")
@@ -40,15 +46,21 @@ func main() {
 		return nil
 	})
 	flag.BoolVar(&c.Settle, "settle", false, "with -memory: ask the server to give its garbage back, with SIGUSR1, and measure again")
+	flag.BoolVar(&c.HTTP, "http", false, "ask an HTTP server for a short text instead; -length and -idle are not for that")
 	memory := flag.Bool("memory", false, "measure what the idle connections cost the server, and nothing else")
+	calls := flag.Bool("calls", false, "have each connection send one line and end, and open another then")
+	flood := flag.Bool("flood", false, "open the idle connections at once, have a line echoed on each, and nothing else")
 	flag.Parse()
-	if err := run(c, *memory); err != nil {
+	if c.HTTP {
+		c.Length = 0
+	}
+	if err := run(c, *memory, *calls, *flood); err != nil {
 		fmt.Fprintln(os.Stderr, "lineload:", err)
 		os.Exit(1)
 	}
 }
 
-func run(c load.Config, memory bool) error {
+func run(c load.Config, memory, calls, flood bool) error {
 	out := json.NewEncoder(os.Stdout)
 	if memory {
 		m, err := load.MeasureMemory(c)
@@ -57,7 +69,18 @@ func run(c load.Config, memory bool) error {
 		}
 		return out.Encode(m)
 	}
-	r, err := load.Run(c)
+	if flood {
+		f, err := load.MeasureFlood(c)
+		if err != nil {
+			return err
+		}
+		return out.Encode(f)
+	}
+	generate := load.Run
+	if calls {
+		generate = load.RunCalls
+	}
+	r, err := generate(c)
 	if err != nil {
 		return err
 	}

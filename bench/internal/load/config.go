@@ -1,5 +1,5 @@
-// Package load makes clients of a line echo server: many connections on one thread, each with some lines on their way, and
-// every byte that comes back compared with what was sent.
+// Package load makes clients of a line echo server, or of an HTTP server: many connections on one thread, each with some
+// lines or requests on their way, and every byte that comes back compared with what is due.
 package load
 
 import (
@@ -14,9 +14,15 @@ type Config struct {
 	Addr   string // IP:PORT
 	Conns  int    // connections that speak
 	Depth  int    // lines that each of them sends at a time; the next ones follow when all are back
-	Length int    // of a line in bytes, with its "\n"
+	Length int    // of a line in bytes, with its "\n"; not with HTTP
 	Idle   int    // connections beside them that say nothing
-	TLS    uint16 // its version, tls.VersionTLS12 or 13; 0: in the clear
+
+	// Rate is how many lines are sent in a second, on all connections together, whether or not the server keeps up; 0: each
+	// connection sends its next lines when those before are back. It wants depth 1.
+	Rate float64
+
+	TLS  uint16 // its version, tls.VersionTLS12 or 13; 0: in the clear
+	HTTP bool   // the lines are requests: see Body
 
 	Warmup   time.Duration // before counting begins
 	Interval time.Duration // counted; longer if nothing came back in it
@@ -39,9 +45,13 @@ func (c *Config) check() error {
 	switch {
 	case c.Conns < 1:
 		return fmt.Errorf("%d connections: at least 1", c.Conns)
+	case c.Rate != 0 && (!(c.Rate >= 1 && c.Rate <= 1e7) || c.Depth != 1):
+		return fmt.Errorf("%v lines per second at depth %d: from 1 to 10 million, at depth 1", c.Rate, c.Depth)
 	case c.Depth < 1:
 		return fmt.Errorf("depth %d: at least 1", c.Depth)
-	case c.Length < 2 || c.Length > maxBatch/c.Depth:
+	case c.HTTP && (c.Length != 0 || c.Idle > 0 || c.Depth > maxBatch/len(request)/16):
+		return errors.New("HTTP: no length, no idle connections, and there is a bound to the depth")
+	case !c.HTTP && (c.Length < 2 || c.Length > maxBatch/c.Depth):
 		return fmt.Errorf("lines of %d bytes at depth %d: at least 2, and together at most %d", c.Length, c.Depth, maxBatch)
 	case c.Idle < 0:
 		return fmt.Errorf("%d idle connections", c.Idle)
@@ -55,11 +65,13 @@ func (c *Config) check() error {
 
 // Result is what came of it.
 type Result struct {
-	Lines   float64       `json:"lines"`      // echoed and compared in the counted interval; bytes by the length of a line
+	Lines   float64       `json:"lines"`      // or responses, compared in the counted interval; bytes by the length of one
 	Elapsed time.Duration `json:"elapsed_ns"` // how long the interval really was
 	CPU     time.Duration `json:"cpu_ns"`     // that the server used in it
 	User    time.Duration `json:"user_ns"`    // the kernel's estimate, in steps of 10 ms, of how CPU divides
 	System  time.Duration `json:"system_ns"`
+
+	Latency *Latency `json:"latency,omitempty"` // with Config.Rate
 
 	Errors int    `json:"errors"`                // connections that got wrong bytes, or none in time, or were lost; at any time
 	First  string `json:"first_error,omitempty"` // of these

@@ -15,8 +15,11 @@ type conn struct {
 	link
 	line   int // that the next batch begins with
 	sent   int // of the batch, in bytes
-	got    int // of it, compared
+	got    int // of what is due for it, compared
+	due    int // for all of it
 	batch  []byte
+	lines  int  // with a pace: that are back
+	late   int  // with a pace: that are due and not back, the one on its way included
 	writes bool // epoll is asked for room to write
 	ended  bool // we are done sending; nothing but the end may come
 }
@@ -58,11 +61,11 @@ func ignoringEINTR(f func() error) error {
 // begin starts the next batch.
 func (c *conn) begin(t *text) {
 	c.batch, c.line = t.batch(c.line)
-	c.sent, c.got = 0, 0
+	c.sent, c.got, c.due = 0, 0, t.due(len(c.batch))
 }
 
 // done tells whether all of the batch is back.
-func (c *conn) done() bool { return c.got == len(c.batch) }
+func (c *conn) done() bool { return c.got == c.due }
 
 // send writes what the socket takes of the batch.
 func (c *conn) send() error {
@@ -87,7 +90,7 @@ func (c *conn) send() error {
 func (c *conn) stuck() bool { return c.sent < len(c.batch) || c.waiting() }
 
 // receive makes one read into buf and compares; it returns how many bytes came. io.EOF: the end, after ours.
-func (c *conn) receive(buf []byte) (int, error) {
+func (c *conn) receive(t *text, buf []byte) (int, error) {
 	n, err := c.link.read(buf)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
@@ -97,11 +100,11 @@ func (c *conn) receive(buf []byte) (int, error) {
 	case n == 0 && c.ended:
 		return 0, io.EOF
 	case n == 0:
-		return 0, fmt.Errorf("closed by the server after %d of %d bytes", c.got, len(c.batch))
+		return 0, fmt.Errorf("closed by the server after %d of %d bytes", c.got, c.due)
 	case c.done():
 		return 0, fmt.Errorf("%d %w", n, errUnasked)
 	}
-	if err := compare(buf[:n], c.batch[c.got:c.sent], c.got); err != nil {
+	if err := t.check(buf[:n], c.batch, c.got, t.due(c.sent)); err != nil {
 		return 0, err
 	}
 	c.got += n

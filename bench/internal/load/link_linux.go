@@ -39,10 +39,7 @@ func dial(to netip.AddrPort, patience time.Duration, version uint16) (link, erro
 
 // connect opens a connection in blocking mode.
 func connect(to netip.AddrPort, patience time.Duration) (int, error) {
-	family, sa := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Addr: to.Addr().Unmap().As4(), Port: int(to.Port())})
-	if !to.Addr().Unmap().Is4() {
-		family, sa = unix.AF_INET6, &unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())}
-	}
+	family, sa := sockaddr(to)
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
@@ -61,6 +58,14 @@ func connect(to netip.AddrPort, patience time.Duration) (int, error) {
 		return -1, err
 	}
 	return fd, nil
+}
+
+// sockaddr returns an address as the kernel wants it, and its family.
+func sockaddr(to netip.AddrPort) (family int, sa unix.Sockaddr) {
+	if addr := to.Addr().Unmap(); addr.Is4() {
+		return unix.AF_INET, &unix.SockaddrInet4{Addr: addr.As4(), Port: int(to.Port())}
+	}
+	return unix.AF_INET6, &unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())}
 }
 
 // ask sends a line on a connection in blocking mode and compares what comes back.

@@ -32,6 +32,8 @@ type generator struct {
 	open     int       // connections that are not lost or closed
 	busy     int       // of these, with a batch under way
 	begun    snapshot
+	ended    time.Time // when counting did
+	pace     pace
 }
 
 type phase int
@@ -69,14 +71,9 @@ func Run(config Config) (*Result, error) {
 }
 
 func (g *generator) setUp() (err error) {
-	if g.addr, err = netip.ParseAddrPort(g.Addr); err != nil {
-		return fmt.Errorf("address %q: %w", g.Addr, err)
+	if err := g.prepare(); err != nil {
+		return err
 	}
-	if g.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return os.NewSyscallError("epoll_create1", err)
-	}
-	g.text = newText(g.Length, g.Depth)
-	g.buf = make([]byte, 256<<10)
 	if err := g.openIdle(g.Idle); err != nil {
 		return err
 	}
@@ -95,6 +92,26 @@ func (g *generator) setUp() (err error) {
 			return err
 		}
 	}
+	return nil
+}
+
+// prepare does what comes before the first connection.
+func (g *generator) prepare() (err error) {
+	if g.addr, err = netip.ParseAddrPort(g.Addr); err != nil {
+		return fmt.Errorf("address %q: %w", g.Addr, err)
+	}
+	if g.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	if g.HTTP {
+		g.text = newRequests(g.Depth)
+		if err := g.learn(); err != nil {
+			return err
+		}
+	} else {
+		g.text = newText(g.Length, g.Depth)
+	}
+	g.buf = make([]byte, 256<<10)
 	return nil
 }
 
@@ -122,10 +139,12 @@ func (g *generator) watch(op, i int, events uint32) error {
 func (g *generator) run() error {
 	now := time.Now()
 	g.phase, g.due = warming, now.Add(g.Warmup)
-	for i := range g.conns {
-		g.conns[i].begin(g.text)
-		g.busy++
-		g.advance(i)
+	if g.Rate > 0 {
+		g.pace.every, g.pace.began = float64(time.Second)/g.Rate, now
+	} else {
+		for i := range g.conns {
+			g.start(i)
+		}
 	}
 	for g.phase != over {
 		n, err := g.wait(g.due.Sub(now))
@@ -136,6 +155,9 @@ func (g *generator) run() error {
 			g.serve(int(ev.Fd), ev.Events)
 		}
 		now = time.Now()
+		if g.Rate > 0 {
+			g.release(now)
+		}
 		for before := phase(-1); before != g.phase; {
 			before = g.phase
 			if err := g.turn(now); err != nil {
@@ -153,7 +175,7 @@ func (g *generator) wait(timeout time.Duration) (int, error) {
 	if errno == 0 && n > 0 {
 		return int(n), nil
 	}
-	if timeout <= 0 {
+	if timeout <= 0 || g.Rate > 0 && g.phase < draining { // the next line is due sooner than a sleeper wakes
 		return 0, nil
 	}
 	blocked, err := unix.EpollWait(g.ep, g.events[:], int(timeout.Milliseconds())+1)
@@ -188,6 +210,9 @@ func (g *generator) turn(now time.Time) error {
 				return err
 			}
 			g.count(s)
+			if g.Rate > 0 {
+				g.overdue(now)
+			}
 			g.phase, g.due = draining, now.Add(g.Patience)
 		}
 	case draining:
@@ -196,7 +221,7 @@ func (g *generator) turn(now time.Time) error {
 				if c.done() {
 					return nil
 				}
-				return fmt.Errorf("no answer within %v: %d of %d bytes came back", g.Patience, c.got, len(c.batch))
+				return fmt.Errorf("no answer within %v: %d of %d bytes came back", g.Patience, c.got, c.due)
 			})
 		}
 		if g.busy == 0 || late {
@@ -204,6 +229,9 @@ func (g *generator) turn(now time.Time) error {
 			g.phase, g.due = ending, now.Add(g.Patience)
 		}
 	case ending:
+		if g.Rate > 0 && g.result.Latency == nil {
+			g.result.Latency = g.pace.taken.latency()
+		}
 		if late {
 			g.failRest(func(*conn) error {
 				return fmt.Errorf("the server did not close within %v after the end of the input", g.Patience)
@@ -231,6 +259,7 @@ func (g *generator) snapshot(now time.Time) (s snapshot, err error) {
 
 func (g *generator) count(end snapshot) {
 	r := &g.result
+	g.ended = end.at
 	r.Lines = float64(end.verified-g.begun.verified) / float64(g.Length)
 	r.Elapsed = end.at.Sub(g.begun.at)
 	r.CPU = end.cpu - g.begun.cpu
@@ -246,7 +275,7 @@ func (g *generator) serve(i int, events uint32) {
 	}
 	if events&^unix.EPOLLOUT != 0 {
 		before := c.done()
-		n, err := c.receive(g.buf)
+		n, err := c.receive(g.text, g.buf)
 		switch {
 		case err == io.EOF:
 			g.lose(c)
@@ -257,6 +286,10 @@ func (g *generator) serve(i int, events uint32) {
 		}
 		g.verified += int64(n)
 		if !before && c.done() {
+			if g.Rate > 0 {
+				g.paced(i)
+				return
+			}
 			if g.phase >= draining {
 				g.busy--
 				return

@@ -13,6 +13,7 @@ type text struct {
 	length int
 	count  int
 	depth  int
+	answer *response // to each line; nil: the line itself
 }
 
 // newText makes a text. It holds every byte but "\n" inside lines, "\r" and 0 included, and is the same every time.
@@ -43,6 +44,22 @@ func (t *text) batch(i int) (p []byte, next int) {
 	return t.data[i*t.length : (i+t.depth)*t.length], (i + t.depth) % t.count
 }
 
+// due returns how many bytes are to come back for the first sent bytes of a batch.
+func (t *text) due(sent int) int {
+	if t.answer == nil {
+		return sent
+	}
+	return sent / t.length * len(t.answer.text)
+}
+
+// check compares what came with what is due of a batch, from the got-th byte up to the due-th.
+func (t *text) check(p, batch []byte, got, due int) error {
+	if t.answer == nil {
+		return compare(p, batch[got:due], got)
+	}
+	return t.answer.check(p, got, due)
+}
+
 // start returns the line that the n-th connection begins with: neighbours are far apart, so that an echo of the wrong
 // connection's line shows.
 func (t *text) start(n int) int { return n * 7919 % t.count }
@@ -59,9 +76,18 @@ func compare(got, due []byte, before int) error {
 	if bytes.Equal(got, due[:len(got)]) {
 		return nil
 	}
+	i := differ(got, due)
+	return fmt.Errorf("wrong byte %#02x instead of %#02x at offset %d of %d", got[i], due[i], before+i, before+len(due))
+}
+
+// differ returns where got, which is no longer than due, differs from it; -1: nowhere.
+func differ(got, due []byte) int {
+	if bytes.Equal(got, due[:len(got)]) {
+		return -1
+	}
 	i := 0
 	for got[i] == due[i] {
 		i++
 	}
-	return fmt.Errorf("wrong byte %#02x instead of %#02x at offset %d of %d", got[i], due[i], before+i, before+len(due))
+	return i
 }

@@ -3,6 +3,7 @@ package load
 import (
 	"bytes"
 	"crypto/tls"
+	"math"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -67,6 +68,9 @@ func TestConfig(t *testing.T) {
 		func(c *Config) { c.Length = 1 },
 		func(c *Config) { c.Length, c.Depth = 1<<20, 65 },
 		func(c *Config) { c.Idle = -1 },
+		func(c *Config) { c.Rate = 0.5 },
+		func(c *Config) { c.Rate = math.NaN() },
+		func(c *Config) { c.Rate, c.Depth = 1000, 2 },
 		func(c *Config) { c.TLS = tls.VersionTLS11 },
 		func(c *Config) { c.Interval = 0 },
 		func(c *Config) { c.Warmup = -1 },
