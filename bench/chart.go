@@ -69,7 +69,8 @@ func barChart(title, unit string, bars []bar) string {
 			class = "ours"
 		}
 		fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="end">%s</text>`+"\n", left-8, y+13, html.EscapeString(x.name))
-		fmt.Fprintf(b, `<rect class="%s" x="%d" y="%d" width="%.1f" height="%d"/>`+"\n", class, left, y, scale(x.value), thick)
+		fmt.Fprintf(b, `<rect class="%s" x="%d" y="%d" width="%.1f" height="%d"/>`+"\n",
+			class, left, y, scale(x.value), thick)
 		fmt.Fprintf(b, `<path class="range" d="M%.1f %dH%.1f"/>`+"\n", left+scale(x.low), y+thick/2, left+scale(x.high))
 		fmt.Fprintf(b, `<text x="%.1f" y="%d">%s%s</text>`+"\n", left+scale(x.high)+8, y+13, digits(x.value),
 			html.EscapeString(x.note))
@@ -104,12 +105,14 @@ func lineChart(title, unit, xs string, curves []curve) string {
 	}
 	for v := low.x; v <= high.x*1.01; v *= 10 {
 		x, y := at(point{v, low.y})
-		fmt.Fprintf(b, `<path class="grid" d="M%.1f %dV%.1f"/><text class="small" x="%.1f" y="%.1f" text-anchor="middle">%.10g</text>`+"\n",
+		fmt.Fprintf(b, `<path class="grid" d="M%.1f %dV%.1f"/>`+
+			`<text class="small" x="%.1f" y="%.1f" text-anchor="middle">%.10g</text>`+"\n",
 			x, top, y, x, y+16, v)
 	}
 	for v := low.y; v <= high.y*1.01; v *= 10 {
 		x, y := at(point{low.x, v})
-		fmt.Fprintf(b, `<path class="grid" d="M%.1f %.1fH%d"/><text class="small" x="%.1f" y="%.1f" text-anchor="end">%.10g</text>`+"\n",
+		fmt.Fprintf(b, `<path class="grid" d="M%.1f %.1fH%d"/>`+
+			`<text class="small" x="%.1f" y="%.1f" text-anchor="end">%.10g</text>`+"\n",
 			x, y, chartWidth-right, x-6, y+4, v)
 	}
 	fmt.Fprintf(b, `<text class="small" x="%d" y="%d" text-anchor="middle">%s</text>`+"\n",

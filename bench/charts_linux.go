@@ -67,7 +67,8 @@ func (r *report) chart(s scenario) string {
 	var bars []bar
 	for _, name := range r.measured(s.name) {
 		xs := r.column(s.name, name, figure)
-		b := bar{name: name, value: median(xs), low: slices.Min(xs), high: slices.Max(xs), ours: strings.HasPrefix(name, "parley")}
+		b := bar{name: name, value: median(xs), low: slices.Min(xs), high: slices.Max(xs)}
+		b.ours = strings.HasPrefix(name, "parley")
 		if len(refs) > 0 && name != refs[0] {
 			b.note = fmt.Sprintf(", %.2f × %s", ratio(xs, r.column(s.name, refs[0], figure)), refs[0])
 		}
@@ -96,5 +97,6 @@ func (r *report) pollChart(all []scenario) string {
 	if len(curves) == 0 {
 		return ""
 	}
-	return lineChart("One connection speaks, the others do not", "CPU µs for each line", "connections that say nothing", curves)
+	const title = "One connection speaks, the others do not"
+	return lineChart(title, "CPU µs for each line", "connections that say nothing", curves)
 }
