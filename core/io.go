@@ -55,6 +55,9 @@ func (d *Dispatcher) RecvShared() ([]byte, error) {
 // Discard receives and drops up to n bytes, regardless of the ReadBudget, and returns how many; the error is what ended
 // it, nil if it was n.
 func (d *Dispatcher) Discard(n int) (dropped int, err error) {
+	if d.state&stEOF != 0 { // nothing comes behind the end
+		return 0, io.EOF
+	}
 	for dropped < n {
 		d.left = ReadBudget
 		m, err := d.Recv(d.loop.buf[:min(n-dropped, ReadBudget)])

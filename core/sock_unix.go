@@ -54,7 +54,11 @@ func (s *sysSocket) Recv(p []byte) (int, error) {
 	if s.kind == kindFile {
 		return s.recvFile(p)
 	}
-	n, err := sysRead(int(s.fd), p)
+	read := sysRecv
+	if s.kind == kindPipe {
+		read = sysRead
+	}
+	n, err := read(int(s.fd), p)
 	switch {
 	case err == unix.EIO && s.flags&flagTTY != 0: // the other side of a pty is closed
 		return 0, io.EOF
@@ -80,7 +84,10 @@ func (s *sysSocket) Send(p []byte) (int, error) {
 		n, err := ignoringEINTR(func() (int, error) { return unix.Write(int(s.fd), p) })
 		return max(n, 0), err
 	}
-	return sysWrite(int(s.fd), p)
+	if s.kind == kindPipe {
+		return sysWrite(int(s.fd), p)
+	}
+	return sysSend(int(s.fd), p)
 }
 
 func (s *sysSocket) RecvFrom(p []byte) (int, Endpoint, error) {

@@ -16,6 +16,9 @@ func sysWrite(fd int, p []byte) (int, error) {
 	return max(n, 0), wouldBlock(err)
 }
 
+func sysRecv(fd int, p []byte) (int, error) { return sysRead(fd, p) }
+func sysSend(fd int, p []byte) (int, error) { return sysWrite(fd, p) }
+
 func sysAccept(fd int) (*sysSocket, error) {
 	var sa unix.Sockaddr
 	n, err := ignoringEINTR(func() (n int, err error) {
