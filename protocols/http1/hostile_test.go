@@ -2,6 +2,7 @@ package http1_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -56,4 +57,25 @@ func TestLengthAfterWrite(t *testing.T) {
 			s.p.WantNothing()
 		})
 	}
+}
+
+// A HEAD request for a stream of events is answered, and the connection goes on.
+func TestEventStreamHead(t *testing.T) {
+	var e *http1.EventStream
+	done := 0
+	s := newScene(t, handle(func(w *http1.ResponseWriter, _ *http1.Request) (err error) {
+		e, err = w.EventStream(time.Second)
+		w.OnDone(func(error) { done++ })
+		return err
+	}), sim.Config{})
+	s.p.Say("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+	s.p.Want("HTTP/1.1 200 OK\r\n")
+	s.p.Read()
+	s.p.CloseWrite()
+	s.Advance(time.Hour)
+	require.Equal(t, 1, done)
+	require.Error(t, e.Send(http1.Event{Data: "x"}))
+	e.Close()
+	s.p.WantClosed()
+	require.Zero(t, s.srv.Open())
 }
