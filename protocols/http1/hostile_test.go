@@ -1,6 +1,9 @@
 package http1_test
 
 import (
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,6 +62,90 @@ func TestLengthAfterWrite(t *testing.T) {
 	}
 }
 
+// OnDrain's func waits for nothing when the response is complete or the connection closes: the loop rests.
+func TestOnDrainAtTheEnd(t *testing.T) {
+	for name, x := range map[string]struct {
+		says   string
+		result error
+		flush  bool
+	}{
+		"dropped body": {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n", nil, false},
+		"hung up":      {getRequest, errors.New("broken"), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var w *http1.ResponseWriter
+			drained := 0
+			s := newScene(t, handle(func(rw *http1.ResponseWriter, _ *http1.Request) error {
+				w = rw
+				w.Defer()
+				if x.flush {
+					_, _ = w.WriteString(strings.Repeat("x", 50_000))
+				}
+				return nil
+			}), sim.Config{Window: 1000})
+			s.p.Stall(true)
+			s.p.Say(x.says)
+			s.Settle()
+			w.Finish(x.result)
+			w.OnDrain(func() error { drained++; return nil })
+			before := s.loop.Stats().Passes
+			s.Advance(time.Second)
+			require.Less(t, s.loop.Stats().Passes, before+20)
+			require.LessOrEqual(t, drained, 1)
+		})
+	}
+}
+
+// the minute's end.
+func TestLongUpload(t *testing.T) {
+	for _, gap := range []time.Duration{300 * time.Millisecond, 7 * time.Second, 29 * time.Second} {
+		srv := handle(func(w *http1.ResponseWriter, r *http1.Request) error {
+			n := 0
+			return r.OnBody(func(p []byte, last bool) error {
+				n += len(p)
+				if last {
+					_, _ = fmt.Fprintf(w, "%d", n)
+				}
+				return nil
+			})
+		})
+		srv.Limits.Body = -1
+		s := newScene(t, srv, sim.Config{})
+		piece := strings.Repeat("x", int(gap.Seconds()*2000))
+		count := int(3 * time.Minute / gap)
+		s.p.Say(fmt.Sprintf("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", len(piece)*count))
+		for range count {
+			s.Advance(gap)
+			s.p.Say(piece)
+		}
+		s.p.Want("HTTP/1.1 200 OK\r\n")
+		require.True(t, strings.HasSuffix(s.p.Read(), fmt.Sprint(len(piece)*count)), gap)
+	}
+}
+
+// A client that takes its response slowly is not timed for the body that it cannot send meanwhile.
+func TestSlowReaderIsNotTimed(t *testing.T) {
+	srv := handle(func(w *http1.ResponseWriter, r *http1.Request) error {
+		return r.OnBody(func(p []byte, last bool) error {
+			if len(p) > 0 {
+				_, err := w.WriteString(strings.Repeat("x", 100_000))
+				return err
+			}
+			return nil
+		})
+	})
+	srv.Limits.WriteTimeout = -1
+	s := newScene(t, srv, sim.Config{Window: 1000})
+	s.p.Stall(true)
+	s.p.Say("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
+	s.Advance(10 * time.Minute)
+	s.p.Stall(false)
+	s.Advance(time.Second)
+	s.p.Say("b")
+	s.Settle()
+	require.Equal(t, 200_000, strings.Count(s.p.Read(), "x"))
+}
+
 // A HEAD request for a stream of events is answered, and the connection goes on.
 func TestEventStreamHead(t *testing.T) {
 	var e *http1.EventStream
@@ -78,4 +165,23 @@ func TestEventStreamHead(t *testing.T) {
 	e.Close()
 	s.p.WantClosed()
 	require.Zero(t, s.srv.Open())
+}
+
+// A response that a handler's own close cuts off is not called whole.
+func TestHandlerCloses(t *testing.T) {
+	for name, length := range map[string]int64{"unknown": -1, "known": 2} {
+		var ends []error
+		s := newScene(t, handle(func(w *http1.ResponseWriter, r *http1.Request) error {
+			w.SetLength(length)
+			w.OnDone(func(err error) { ends = append(ends, err) })
+			_, _ = w.WriteString("ab")
+			return r.Conn().Close()
+		}), sim.Config{})
+		s.p.Say(getRequest)
+		s.Settle()
+		s.p.WantClosed()
+		require.Len(t, ends, 1, name)
+		require.Error(t, ends[0], name)
+		require.Zero(t, s.srv.Open())
+	}
 }
