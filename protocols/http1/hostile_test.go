@@ -3,12 +3,14 @@ package http1_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core/sim"
 	"github.com/parley-go/parley/protocols/http1"
 )
@@ -183,5 +185,91 @@ func TestHandlerCloses(t *testing.T) {
 		require.Len(t, ends, 1, name)
 		require.Error(t, ends[0], name)
 		require.Zero(t, s.srv.Open())
+	}
+}
+
+// Whatever func of a handler's panics, or closes the connection: it is over, it is counted once, and the server goes on.
+func TestCallbacksThatPanic(t *testing.T) {
+	const post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+	type setup func(w *http1.ResponseWriter, r *http1.Request, bang func()) error
+	for name, f := range map[string]setup{
+		"handler": func(_ *http1.ResponseWriter, _ *http1.Request, bang func()) error { bang(); return nil },
+		"OnBody": func(_ *http1.ResponseWriter, r *http1.Request, bang func()) error {
+			return r.OnBody(func([]byte, bool) error { bang(); return nil })
+		},
+		"OnBody, flushed": func(w *http1.ResponseWriter, r *http1.Request, bang func()) error {
+			_ = w.Flush()
+			return r.OnBody(func([]byte, bool) error { bang(); return nil })
+		},
+		"OnBody, last": func(_ *http1.ResponseWriter, r *http1.Request, bang func()) error {
+			return r.OnBody(func(_ []byte, last bool) error {
+				if last {
+					bang()
+				}
+				return nil
+			})
+		},
+		"OnDone": func(w *http1.ResponseWriter, _ *http1.Request, bang func()) error {
+			w.OnDone(func(error) { bang() })
+			return nil
+		},
+		"OnDone, of a client that is gone": func(w *http1.ResponseWriter, r *http1.Request, bang func()) error {
+			w.Defer()
+			w.OnDone(func(error) { bang() })
+			return r.Conn().Close()
+		},
+		"OnDrain": func(w *http1.ResponseWriter, _ *http1.Request, bang func()) error {
+			w.Defer()
+			w.OnDrain(func() error { bang(); return nil })
+			return nil
+		},
+		"OnShutdown": func(w *http1.ResponseWriter, _ *http1.Request, bang func()) error {
+			w.Defer()
+			w.OnShutdown(bang)
+			return nil
+		},
+		"Hijack": func(w *http1.ResponseWriter, _ *http1.Request, bang func()) error {
+			return w.Hijack(func(*chat.Conn) chat.Handler { bang(); return nil })
+		},
+		"OnDone of Hijack": func(w *http1.ResponseWriter, _ *http1.Request, bang func()) error {
+			w.OnDone(func(error) { bang() })
+			return w.Hijack(func(*chat.Conn) chat.Handler { return chat.Lines(func(*chat.Conn, []byte) error { return nil }) })
+		},
+	} {
+		for _, how := range []string{"panic", "close", "abort"} {
+			t.Run(name+": "+how, func(t *testing.T) {
+				s := newScene(t, handle(func(w *http1.ResponseWriter, r *http1.Request) error {
+					if string(r.Path()) == "/fine" {
+						return hello(w, r)
+					}
+					return f(w, r, func() {
+						switch how {
+						case "panic":
+							panic("secret")
+						case "abort":
+							panic(http.ErrAbortHandler)
+						}
+						if c := r.Conn(); c != nil {
+							_ = c.Close()
+						}
+					})
+				}), sim.Config{})
+				s.p.Say(post)
+				s.Settle()
+				other := s.client()
+				other.Say("GET /fine HTTP/1.1\r\nHost: a\r\n\r\n")
+				other.Want("HTTP/1.1 200 OK\r\n")
+				s.loop.Shutdown(time.Second)
+				s.Advance(time.Minute)
+				require.Zero(t, s.srv.Open())
+				require.EqualValues(t, 2, s.srv.Counters().Conns)
+				require.NotContains(t, s.p.Read(), "secret")
+				n := int64(0)
+				for _, r := range s.srv.Counters().Responses {
+					n += r
+				}
+				require.EqualValues(t, 2, n)
+			})
+		}
 	}
 }

@@ -535,6 +535,9 @@ func (s *session) HandleShutdown(*chat.Conn) error {
 
 // HandleError: a handler panicked, or the session's own machinery failed.
 func (s *session) HandleError(c *chat.Conn, err error) {
+	if s.inside && s.x != nil { // it began, so that OnDone and Log hear of its end
+		s.x.flags |= xReturned
+	}
 	s.inside = false
 	var p *core.PanicError
 	switch {
@@ -565,6 +568,8 @@ func (s *session) HandleClose(_ *chat.Conn, cause error) {
 		return
 	}
 	s.gone, s.mode = true, modeOver
+	s.srv.totals.open.Add(-1)
+	s.srv.leave(s.w)
 	if x := s.x; x != nil {
 		if x.flags&xReturned == 0 {
 			s.x = nil
@@ -576,6 +581,4 @@ func (s *session) HandleClose(_ *chat.Conn, cause error) {
 			x.end(cause)
 		}
 	}
-	s.srv.totals.open.Add(-1)
-	s.srv.leave(s.w)
 }
