@@ -33,10 +33,34 @@ func (s *session) expectBody() {
 	if s.srv.limits.BodyRate > 0 && (s.rateAt == 0 || s.c.Paused()) {
 		s.rateAt, s.rate = now+ratePeriod, 0
 	}
-	s.expect(s.srv.limits.BodyTimeout)
+	s.heard = now
+	s.bodyDeadline()
+}
+
+// bodyDeadline is when the next piece is overdue, or a minute ends.
+func (s *session) bodyDeadline() {
+	s.deadline = 0
+	if t := s.srv.limits.BodyTimeout; t > 0 {
+		s.deadline = s.heard + t
+	}
 	if s.rateAt > 0 && (s.deadline == 0 || s.rateAt < s.deadline) {
 		s.deadline = s.rateAt
 	}
+}
+
+// slow tells whether too little of the body has come in the minute that ends.
+func (s *session) slow() bool { return s.rate < s.srv.limits.BodyRate*int64(ratePeriod.Seconds()) }
+
+// fastEnough tells, at the deadline, whether that was but the end of a minute in which enough of the body has come: the
+// next one begins.
+func (s *session) fastEnough() bool {
+	now := s.now()
+	if !s.switched || s.rateAt == 0 || now < s.rateAt || s.slow() {
+		return false
+	}
+	s.rateAt, s.rate = now+ratePeriod, 0
+	s.bodyDeadline()
+	return now < s.deadline
 }
 
 // chunkLine expects the size of a chunk.
@@ -106,7 +130,7 @@ func (s *session) piece(data []byte) {
 		x.dropped += int64(len(data))
 	}
 	if now := s.now(); s.rateAt > 0 && now >= s.rateAt {
-		if s.rate < s.srv.limits.BodyRate*int64(ratePeriod.Seconds()) {
+		if s.slow() {
 			s.timeout()
 			return
 		}

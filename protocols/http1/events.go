@@ -32,7 +32,8 @@ type Event struct {
 
 // EventStream begins a stream of events: the head of the response is sent, and the response is deferred. heartbeat is
 // how often a comment is sent, so that a client that is gone is noticed, and proxies see that the connection is alive;
-// 0: never. When the stream is over, by Close or because the client went away, OnDone's func is called.
+// 0: never. When the stream is over, by Close or because the client went away, OnDone's func is called. To a HEAD request
+// there are no events: the stream is over when the handler returns.
 func (w *ResponseWriter) EventStream(heartbeat time.Duration) (*EventStream, error) {
 	w.Set("Content-Type", "text/event-stream")
 	w.Set("Cache-Control", "no-store")
@@ -42,6 +43,10 @@ func (w *ResponseWriter) EventStream(heartbeat time.Duration) (*EventStream, err
 	}
 	w.Defer()
 	e := &EventStream{w: w}
+	if w.x.bodiless() { // it would be open for ever, as nothing that is sent tells that the client is gone
+		e.Close()
+		return e, nil
+	}
 	w.OnShutdown(e.Close)
 	if heartbeat > 0 {
 		e.timer = w.x.s.c.AfterFunc(heartbeat, func() {

@@ -130,6 +130,7 @@ func (x *exchange) produced() {
 // end is called when nothing is to follow any more.
 func (x *exchange) end(cause error) {
 	s := x.s
+	s.x = nil // first: if a func of the caller's panics here, this was the end all the same
 	if cause == nil {
 		cause = x.cause
 	}
@@ -156,7 +157,6 @@ func (x *exchange) end(cause error) {
 	if done != nil {
 		done(cause)
 	}
-	s.x = nil
 	if x.flags&xKept != 0 {
 		x.s = nil
 		return

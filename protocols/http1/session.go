@@ -35,6 +35,7 @@ type session struct {
 	later    *core.Timer   // for soon
 	rateAt   time.Duration // when the minute ends in which the octets of a body are counted
 	rate     int64         // these
+	heard    time.Duration // when the last of them came
 }
 
 // mode is what the next octets are.
@@ -149,7 +150,7 @@ func (l *Limits) period() (shortest time.Duration) {
 }
 
 func (s *session) tick() {
-	if s.deadline > 0 && s.now() >= s.deadline && !s.c.Paused() && !s.high {
+	if s.deadline > 0 && s.now() >= s.deadline && !s.c.Paused() && !s.high && !s.fastEnough() {
 		s.timeout()
 	}
 	if s.mode != modeOver && !s.gone {
@@ -305,7 +306,7 @@ func (s *session) proceed() {
 	x := s.x
 	for x != nil && s.x == x && x.flags&xReturned != 0 && s.mode != modeOver && s.step(x) {
 	}
-	if s.x != nil && s.x.w.onDrain != nil && !s.high {
+	if s.x != nil && s.x.w.onDrain != nil && s.x.flags&xFinished == 0 && !s.high && s.mode != modeOver {
 		s.soon() // what is queued may be gone by then; or else HandleHigh was called, and HandleLow will be
 	}
 }
@@ -402,6 +403,9 @@ func (s *session) resume() {
 
 // next is called when a request is answered and its input used up.
 func (s *session) next() {
+	if s.c.Closed() { // what was queued is lost: HandleClose says so
+		return
+	}
 	x := s.x
 	last := x.flags&xClose != 0 || s.leaving
 	if last && x.flags&xBodyOver == 0 {
@@ -481,6 +485,16 @@ func (s *session) HandleHigh(*chat.Conn) error {
 // HandleLow: see HandleHigh.
 func (s *session) HandleLow(*chat.Conn) error {
 	s.high = false
+	switch { // the client was not read from meanwhile: its time begins anew
+	case s.switched:
+		s.rateAt = 0
+		s.expectBody()
+	case s.mode != modeHead || s.deadline == 0:
+	case s.x == nil:
+		s.expect(s.srv.limits.IdleTimeout)
+	case s.x.flags&xReturned == 0:
+		s.expect(s.srv.limits.HeadTimeout)
+	}
 	s.proceed()
 	if s.eof {
 		s.soon()
@@ -521,6 +535,9 @@ func (s *session) HandleShutdown(*chat.Conn) error {
 
 // HandleError: a handler panicked, or the session's own machinery failed.
 func (s *session) HandleError(c *chat.Conn, err error) {
+	if s.inside && s.x != nil { // it began, so that OnDone and Log hear of its end
+		s.x.flags |= xReturned
+	}
 	s.inside = false
 	var p *core.PanicError
 	switch {
@@ -551,6 +568,8 @@ func (s *session) HandleClose(_ *chat.Conn, cause error) {
 		return
 	}
 	s.gone, s.mode = true, modeOver
+	s.srv.totals.open.Add(-1)
+	s.srv.leave(s.w)
 	if x := s.x; x != nil {
 		if x.flags&xReturned == 0 {
 			s.x = nil
@@ -562,6 +581,4 @@ func (s *session) HandleClose(_ *chat.Conn, cause error) {
 			x.end(cause)
 		}
 	}
-	s.srv.totals.open.Add(-1)
-	s.srv.leave(s.w)
 }

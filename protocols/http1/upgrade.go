@@ -56,9 +56,9 @@ func (w *ResponseWriter) Hijack(newHandler func(*chat.Conn) chat.Handler) error 
 	}
 	x.flags |= xHeadSent | xFinished | xKept
 	s.mode, s.gone = modeOver, true
-	x.end(nil)
 	s.srv.totals.open.Add(-1)
 	s.srv.leave(s.w)
+	x.end(nil)
 	c.SetWriteTimeout(0)
 	c.SetTerminator(chat.None)
 	c.SetLimit(chat.DefaultLimit)

@@ -168,11 +168,14 @@ func framingField(name string) bool {
 	return false
 }
 
-// SetLength says how long the body will be, in octets; negative: not known. To write more is http.ErrContentLength; when
-// less was written at the end, the connection is closed.
+// SetLength says how long the body will be, in octets; negative: not known. To write more is http.ErrContentLength, and if
+// more was written already the response is 500; when less was written at the end, the connection is closed.
 func (w *ResponseWriter) SetLength(n int64) {
-	if w.x.flags&xHeadSent == 0 {
-		w.length = max(n, -1)
+	if w.x.flags&xHeadSent != 0 {
+		return
+	}
+	if w.length = max(n, -1); n >= 0 && n < w.written {
+		w.fail(http.ErrContentLength) // the rest would be read as the next response
 	}
 }
 
@@ -211,6 +214,9 @@ func (w *ResponseWriter) Write(p []byte) (int, error) {
 	case x.bodiless():
 		return len(p), nil
 	case w.length >= 0 && x.flags&xHeadSent != 0:
+		if err := w.sendGathered(); err != nil { // from before the length was known
+			return 0, err
+		}
 		return x.s.c.Write(p)
 	case len(w.body)+len(p) <= gather:
 		w.body = append(w.body, p...)
@@ -502,7 +508,7 @@ func (w *ResponseWriter) finish() error {
 			w.length = w.written
 		}
 		p := w.appendHead()
-		if len(w.body) > 0 {
+		if len(w.body) > 0 && !x.bodiless() { // the status may have changed since
 			p = append(p, w.body...)
 			wk.scratch = p
 		}

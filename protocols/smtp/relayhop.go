@@ -324,16 +324,7 @@ func (c *relayConn) closed(cause error) {
 	r := h.r
 	h.drop(c)
 	if !c.opened && !r.stopping && !r.ch.Closed() {
-		reply, own := lostReply, true
-		if f := c.client.verdict; f != nil {
-			reply, own = f.reply, f.err != nil
-		}
-		if reply.Code/100 == 5 { // what it thinks of us is not what becomes of the mail
-			reply = &Reply{Code: 450 + reply.Code%10, Enhanced: "4" + strings.TrimPrefix(reply.Enhanced, "5"), Lines: reply.Lines}
-			if len(reply.Enhanced) == 1 {
-				reply.Enhanced = ""
-			}
-		}
+		reply, own := c.lastWord()
 		if c.target.only && isNoSuchHost(cause) {
 			reply, own = errNoSuchDomain, true
 		}
@@ -342,6 +333,21 @@ func (c *relayConn) closed(cause error) {
 	r.feed() // others have waited for longer
 	h.pump()
 	h.tidy()
+}
+
+// lastWord is why the connection has ended, of the server or our own: for now, in any case.
+func (c *relayConn) lastWord() (reply *Reply, own bool) {
+	reply, own = lostReply, true
+	if f := c.client.verdict; f != nil {
+		reply, own = f.reply, f.err != nil
+	}
+	if reply.Code/100 == 5 { // what it thinks of us is not what becomes of the mail
+		reply = &Reply{Code: 450 + reply.Code%10, Enhanced: "4" + strings.TrimPrefix(reply.Enhanced, "5"), Lines: reply.Lines}
+		if len(reply.Enhanced) == 1 {
+			reply.Enhanced = ""
+		}
+	}
+	return reply, own
 }
 
 // unreachable: there is no connection to a target. If there is another one, that is next.

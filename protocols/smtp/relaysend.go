@@ -34,6 +34,11 @@ func (r *Relay) send(c *relayConn, p *part) {
 		r.sending--
 		if errors.Is(err, core.ErrClosed) { // the connection has ended meanwhile
 			p.h.putBack(p)
+			if c.carried == 0 && !r.stopping { // it was of no use, and the next one may be of none
+				reply, own := c.lastWord()
+				p.h.unreachable(c.target, reply, own)
+				return
+			}
 			p.h.pump()
 			return
 		}

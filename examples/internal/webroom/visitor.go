@@ -2,6 +2,7 @@ package webroom
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 	"time"
 
@@ -25,6 +26,7 @@ type visitor struct {
 
 	// Events that the page may not have yet: it says what it has when it comes back.
 	pending []event
+	held    int    // octets of these
 	made    uint64 // how many there were; the number of the last one
 	sent    uint64 // the number of the last one that was sent
 	waiting bool   // the stream is full
@@ -76,10 +78,13 @@ func (v *visitor) place() {
 
 // queue puts an event behind the others. It is written when this event is over: it may come from within another's.
 func (v *visitor) queue(kind string, data []byte) {
-	if len(v.pending) == maxPending {
-		v.pending = append(v.pending[:0], v.pending[1:]...)
+	drop := 0
+	v.held += len(data)
+	for drop < len(v.pending) && (len(v.pending)-drop >= maxPending || v.held > maxHeld) {
+		v.held -= len(v.pending[drop].data)
+		drop++
 	}
-	v.pending = append(v.pending, event{kind, data})
+	v.pending = append(slices.Delete(v.pending, 0, drop), event{kind, data})
 	v.made++
 	v.pump()
 }

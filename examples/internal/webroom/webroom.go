@@ -33,8 +33,9 @@ import (
 
 // Bounds of what one visitor can ask for, besides those of room.Config.
 const (
-	maxBody    = 8 << 10 // octets of a POST
-	maxPending = 256     // events that wait for a browser; older ones are missed
+	maxBody    = 8 << 10   // octets of a POST
+	maxPending = 256       // events that wait for a browser; older ones are missed
+	maxHeld    = 256 << 10 // octets of these: a "place" is large, and can be asked for at will
 	keepalive  = 15 * time.Second
 	absence    = 30 * time.Second // a browser that is away for longer has left
 )

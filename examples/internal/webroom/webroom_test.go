@@ -213,6 +213,23 @@ func TestSlowBrowser(t *testing.T) {
 	require.Contains(t, text, `"line 299"`)
 }
 
+// What waits for a browser that is away is bounded by its size, too.
+func TestLargeEvents(t *testing.T) {
+	s := newScene(t, room.Config{FloodBurst: -1})
+	alice, bob := s.enter("alice"), s.enter("bob")
+	for range 20 {
+		s.do(bob, "/say", "text", strings.Repeat("<", 1000))
+	}
+	for i := range 100 {
+		status, _ := s.do(alice, "/join", "name", []string{"other", "lobby"}[i%2])
+		require.Equal(t, http.StatusNoContent, status)
+	}
+	text := s.log(s.events(alice))
+	require.Less(t, len(text), 300<<10)
+	require.Contains(t, text, "event: missed\n")
+	require.Contains(t, text[len(text)-200<<10:], `"room":"lobby"`)
+}
+
 // Who is away for too long has left; who says nothing for too long, too.
 func TestAbsence(t *testing.T) {
 	s := newScene(t, room.Config{IdleTimeout: 10 * time.Minute})
