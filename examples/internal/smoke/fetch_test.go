@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -26,6 +27,7 @@ import (
 // depot is a server with a file that it can be made to stop sending in the middle.
 type depot struct {
 	*httptest.Server
+	mu      sync.Mutex // of data, which a test may change
 	data    []byte
 	etag    atomic.Value // of the file, with its quotes
 	stop    atomic.Int64 // how many octets it sends before it waits; 0: all
@@ -40,10 +42,13 @@ func newDepot(t *testing.T) *depot {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) {
 		d.ranges <- r.Header.Get("Range") + " " + r.Header.Get("If-Range")
+		d.mu.Lock()
+		data := d.data
+		d.mu.Unlock()
 		w.Header().Set("ETag", d.etag.Load().(string))
 		if n := d.stop.Load(); n > 0 {
-			w.Header().Set("Content-Length", strconv.Itoa(len(d.data)))
-			_, _ = w.Write(d.data[:n])
+			w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+			_, _ = w.Write(data[:n])
 			w.(http.Flusher).Flush()
 			select {
 			case <-d.release:
@@ -51,7 +56,7 @@ func newDepot(t *testing.T) *depot {
 			}
 			panic(http.ErrAbortHandler)
 		}
-		http.ServeContent(w, r, "file", time.Time{}, bytes.NewReader(d.data))
+		http.ServeContent(w, r, "file", time.Time{}, bytes.NewReader(data))
 	})
 	mux.HandleFunc("/text/{name}", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "text of "+r.PathValue("name")) })
 	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/text/there", http.StatusFound) })
@@ -193,7 +198,9 @@ func TestFetchResume(t *testing.T) {
 
 	interrupted(200_000) // it changes meanwhile
 	d.etag.Store(`"v2"`)
-	d.data[0]++
+	d.mu.Lock()
+	d.data = append([]byte{d.data[0] + 1}, d.data[1:]...)
+	d.mu.Unlock()
 	resumed(`bytes=200000- "v1"`)
 	d.etag.Store(`"v1"`)
 
