@@ -571,7 +571,7 @@ func (s *session) HandleClose(_ *chat.Conn, cause error) {
 	s.srv.totals.open.Add(-1)
 	s.srv.leave(s.w)
 	if x := s.x; x != nil {
-		if x.flags&xReturned == 0 {
+		if x.flags&xReturned == 0 && !s.inside { // the handler has not seen it; or else it closed the connection, and panicked
 			s.x = nil
 			s.w.give(x)
 		} else {
