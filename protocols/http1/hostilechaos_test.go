@@ -24,7 +24,6 @@ type chaos struct {
 	rng   *rand.Rand
 	ends  []int // how often OnDone was called, for each request
 	calls int
-	open  []*http1.ResponseWriter
 }
 
 // body has letters that no head begins with, so that an octet in the wrong place shows.

@@ -525,12 +525,17 @@ func (s *session) HandleShutdown(*chat.Conn) error {
 	case s.x.flags&xHeadSent == 0:
 		s.x.flags |= xClose
 	}
+	s.tellEnding()
+	return nil
+}
+
+// tellEnding has OnShutdown's func called.
+func (s *session) tellEnding() {
 	if x := s.x; x != nil && x.w.onEnding != nil {
 		f := x.w.onEnding
 		x.w.onEnding = nil
 		f()
 	}
-	return nil
 }
 
 // HandleError: a handler panicked, or the session's own machinery failed.
