@@ -273,3 +273,20 @@ func TestCallbacksThatPanic(t *testing.T) {
 		}
 	}
 }
+
+// A stream that begins when the loop is about to end already is told so, too: the grace is not waited for.
+func TestEventStreamAtShutdown(t *testing.T) {
+	s := newScene(t, handle(func(w *http1.ResponseWriter, _ *http1.Request) error {
+		_, err := w.EventStream(0)
+		return err
+	}), sim.Config{})
+	s.p.Say("GET / HTTP/1.1\r\nHo")
+	s.Settle()
+	s.loop.Shutdown(time.Hour)
+	s.Settle()
+	s.p.Say("st: a\r\n\r\n")
+	s.p.Want("HTTP/1.1 200 OK\r\n")
+	require.True(t, strings.HasSuffix(s.p.Read(), "\r\n\r\n0\r\n\r\n"))
+	s.p.WantClosed()
+	require.Zero(t, s.srv.Open())
+}

@@ -525,12 +525,17 @@ func (s *session) HandleShutdown(*chat.Conn) error {
 	case s.x.flags&xHeadSent == 0:
 		s.x.flags |= xClose
 	}
+	s.tellEnding()
+	return nil
+}
+
+// tellEnding has OnShutdown's func called.
+func (s *session) tellEnding() {
 	if x := s.x; x != nil && x.w.onEnding != nil {
 		f := x.w.onEnding
 		x.w.onEnding = nil
 		f()
 	}
-	return nil
 }
 
 // HandleError: a handler panicked, or the session's own machinery failed.
@@ -571,7 +576,7 @@ func (s *session) HandleClose(_ *chat.Conn, cause error) {
 	s.srv.totals.open.Add(-1)
 	s.srv.leave(s.w)
 	if x := s.x; x != nil {
-		if x.flags&xReturned == 0 {
+		if x.flags&xReturned == 0 && !s.inside { // the handler has not seen it; or else it closed the connection, and panicked
 			s.x = nil
 			s.w.give(x)
 		} else {

@@ -19,7 +19,7 @@ func (w *ResponseWriter) Upgrade(protocol string, newHandler func(*chat.Conn) ch
 	x := w.x
 	h := &x.req.head
 	switch {
-	case x.s == nil:
+	case x.s == nil || x.s.x != x:
 		return core.ErrClosed
 	case h.minor == 0 || h.known&(hasUpgrade|saysUpgrade) != hasUpgrade|saysUpgrade || !h.HasToken("Upgrade", protocol) ||
 		x.flags&xBodyOver == 0:
@@ -47,7 +47,7 @@ func (w *ResponseWriter) Upgrade(protocol string, newHandler func(*chat.Conn) ch
 func (w *ResponseWriter) Hijack(newHandler func(*chat.Conn) chat.Handler) error {
 	x := w.x
 	s := x.s
-	if s == nil || x.flags&xFinished != 0 {
+	if s == nil || s.x != x || x.flags&xFinished != 0 { // in OnDone's func it is too late, too
 		return core.ErrClosed
 	}
 	c := s.c

@@ -368,8 +368,14 @@ func (w *ResponseWriter) Finish(err error) {
 func (w *ResponseWriter) OnDone(f func(err error)) { w.onDone = f }
 
 // OnShutdown has f called once if the loop shuts down while the response is open: one that would go on for ever, such as a
-// stream of events, is to be completed then. It is called on the loop's goroutine.
-func (w *ResponseWriter) OnShutdown(f func()) { w.onEnding = f }
+// stream of events, is to be completed then; if it does so already, f is called after this event. It is called on the
+// loop's goroutine.
+func (w *ResponseWriter) OnShutdown(f func()) {
+	w.onEnding = f
+	if s := w.x.s; s != nil && s.leaving && s.x == w.x {
+		s.c.AfterFunc(0, s.tellEnding)
+	}
+}
 
 // Error makes the response an error of that status with a text for humans, "" for the status text. It returns ErrSent if
 // the head was sent. What else was set is dropped, but for fields added afterwards.

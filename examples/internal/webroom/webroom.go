@@ -20,6 +20,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"path"
 	"strconv"
@@ -214,10 +215,7 @@ func answer(w *http1.ResponseWriter, status int, v any) error {
 // enter lets somebody in.
 func (web *Web) enter(w *http1.ResponseWriter, r *http1.Request, in *input) error {
 	c := web.house.Config()
-	addr := ""
-	if a := r.RemoteAddr(); a != nil {
-		addr, _, _ = net.SplitHostPort(a.String())
-	}
+	addr := client(r.RemoteAddr())
 	if c.MaxConns > 0 && len(web.sessions) >= c.MaxConns || c.MaxPerAddr > 0 && web.perAddr[addr] >= c.MaxPerAddr {
 		w.Set("Retry-After", "60")
 		return errFull
@@ -235,6 +233,22 @@ func (web *Web) enter(w *http1.ResponseWriter, r *http1.Request, in *input) erro
 	web.loop.Logger().Info("joined", "nick", m.Nick(), "peer", addr, "via", "web")
 	v.place()
 	return answer(w, http.StatusCreated, map[string]any{"session": v.id, "nick": m.Nick(), "limit": c.MaxLine})
+}
+
+// client is what MaxPerAddr counts by: an address, of IPv6 the network of 64 bits, as core.Limit has it.
+func client(a net.Addr) string {
+	if a == nil {
+		return ""
+	}
+	p, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return ""
+	}
+	addr := p.Addr().Unmap().WithZone("")
+	if addr.Is4() {
+		return addr.String()
+	}
+	return netip.PrefixFrom(addr, 64).Masked().String()
 }
 
 // visitor of the request.
