@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -464,6 +465,7 @@ func TestClientContext(t *testing.T) {
 	why := errors.New("why")
 	cancel(why)
 	for o.done == 0 { // it is told by another goroutine
+		runtime.Gosched()
 		_, err := s.loop.Step(0)
 		require.NoError(t, err)
 	}
