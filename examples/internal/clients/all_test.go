@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,24 +22,8 @@ import (
 func TestAll(t *testing.T) {
 	curl := need(t, "curl")
 	dir := filepath.Join(t.TempDir(), "mail")
-	cmd := exec.Command(filepath.Join(binaries, "all"), "-listen", "127.0.0.1:0", "-chat", "127.0.0.1:0", "-smtp", "127.0.0.1:0",
-		"-echo", "127.0.0.1:0", "-maildir", dir)
-	stderr, err := cmd.StderrPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	out := bufio.NewScanner(stderr)
-	var addrs []string
-	for len(addrs) < 4 {
-		require.True(t, out.Scan())
-		if addr, ok := strings.CutPrefix(out.Text(), "listening on "); ok {
-			addrs = append(addrs, addr)
-		}
-	}
-	drained := make(chan struct{})
-	go func() {
-		_, _ = io.Copy(io.Discard, stderr)
-		close(drained)
-	}()
+	addrs, end := serveAt(t, 4, "all", "-listen", "127.0.0.1:0", "-chat", "127.0.0.1:0", "-smtp", "127.0.0.1:0", "-echo", "127.0.0.1:0",
+		"-maildir", dir)
 	web, lines, mail, echo := addrs[0], addrs[1], addrs[2], addrs[3]
 
 	connect := func(addr string) (net.Conn, *bufio.Reader) {
@@ -90,11 +73,9 @@ func TestAll(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, files, 1)
 
-	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	end()
 	until(heard, "Goodbye")
 	_, err = io.Copy(io.Discard, events)
 	require.NoError(t, err)
 	require.NoError(t, page.Wait(), "the stream of events ends in order")
-	<-drained
-	require.NoError(t, cmd.Wait())
 }

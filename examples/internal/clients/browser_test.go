@@ -116,7 +116,8 @@ func (b *browser) typeInto(id, text string) {
 // Somebody in a browser and somebody with nc, in one room.
 func TestWebchatInChromium(t *testing.T) {
 	b := openBrowser(t)
-	web, lines := serveWebchat(t)
+	addrs, _ := serveAt(t, 2, "webchat", "-listen", "127.0.0.1:0", "-lines", "127.0.0.1:0") // ends with a stream of events open
+	web, lines := addrs[0], addrs[1]
 	b.do("POST", "/url", map[string]any{"url": "http://" + web + "/"}, nil)
 	b.typeInto("nick", "a b\n")
 	b.until(`return document.getElementById("refused").textContent !== ""`)
@@ -204,31 +205,4 @@ func (b *browser) screenshot(name string) {
 	}
 	require.Greater(b.t, accent, 1000, "the colour of buttons")
 	require.Greater(b.t, dark, 500, "text")
-}
-
-// serveWebchat starts examples/webchat.
-func serveWebchat(t *testing.T) (web, lines string) {
-	t.Helper()
-	cmd := exec.Command(filepath.Join(binaries, "webchat"), "-listen", "127.0.0.1:0", "-lines", "127.0.0.1:0")
-	stderr, err := cmd.StderrPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	out := bufio.NewScanner(stderr)
-	for _, addr := range []*string{&web, &lines} {
-		require.True(t, out.Scan())
-		rest, ok := strings.CutPrefix(out.Text(), "listening on ")
-		require.True(t, ok, out.Text())
-		*addr, _, _ = strings.Cut(rest, ",")
-	}
-	drained := make(chan struct{})
-	go func() {
-		_, _ = io.Copy(io.Discard, stderr)
-		close(drained)
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		<-drained
-		require.NoError(t, cmd.Wait(), "the server ends in order, with streams of events open")
-	})
-	return web, lines
 }

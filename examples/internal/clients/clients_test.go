@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -65,27 +66,40 @@ func need(t *testing.T, names ...string) string {
 // serve starts an example and returns where it listens.
 func serve(t *testing.T, name string, args ...string) (host, port string) {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(binaries, name), append(args, "-listen", "127.0.0.1:0")...)
+	addrs, _ := serveAt(t, 1, name, append(args, "-listen", "127.0.0.1:0")...)
+	host, port, err := net.SplitHostPort(addrs[0])
+	require.NoError(t, err)
+	return host, port
+}
+
+// serveAt starts an example that listens on n addresses, and returns them. It ends with the test, in order, or when end is
+// called.
+func serveAt(t *testing.T, n int, name string, args ...string) (addrs []string, end func()) {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(binaries, name), args...)
 	stderr, err := cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	lines := bufio.NewScanner(stderr)
-	require.True(t, lines.Scan())
-	addr, ok := strings.CutPrefix(lines.Text(), "listening on ")
-	require.True(t, ok, lines.Text())
+	for len(addrs) < n {
+		require.True(t, lines.Scan())
+		if addr, ok := strings.CutPrefix(lines.Text(), "listening on "); ok {
+			addr, _, _ = strings.Cut(addr, ",")
+			addrs = append(addrs, addr)
+		}
+	}
 	drained := make(chan struct{})
 	go func() {
 		_, _ = io.Copy(io.Discard, stderr)
 		close(drained)
 	}()
-	t.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		<-drained
 		require.NoError(t, cmd.Wait(), "the server ends in order")
 	})
-	host, port, err = net.SplitHostPort(addr)
-	require.NoError(t, err)
-	return host, port
+	t.Cleanup(end)
+	return addrs, end
 }
 
 // talk runs a client, says something to it, and waits until it printed each of the wanted texts in turn.

@@ -3,17 +3,14 @@
 package clients
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -34,32 +31,14 @@ var withTLS = []string{"-smtps", "127.0.0.1:0", "-tls-self-signed"}
 func serveMail(t *testing.T, args ...string) *maildir {
 	t.Helper()
 	m := &maildir{t: t, dir: filepath.Join(t.TempDir(), "mail"), seen: make(map[string]bool)}
-	cmd := exec.Command(filepath.Join(binaries, "smtpd"), append([]string{
+	n := 1
+	if slices.Contains(args, "-smtps") {
+		n = 2
+	}
+	addrs, _ := serveAt(t, n, "smtpd", append([]string{
 		"-listen", "127.0.0.1:0", "-maildir", m.dir, "-hostname", "mx.example.org", "-accept-domain", "example.org", "-auth", "tim:tanstaaf",
 	}, args...)...)
-	stderr, err := cmd.StderrPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	lines := bufio.NewScanner(stderr)
-	for _, addr := range []*string{&m.plain, &m.smtp} {
-		if addr == &m.smtp && !slices.Contains(args, "-smtps") {
-			break
-		}
-		require.True(t, lines.Scan())
-		rest, ok := strings.CutPrefix(lines.Text(), "listening on ")
-		require.True(t, ok, lines.Text())
-		*addr, _, _ = strings.Cut(rest, ",")
-	}
-	drained := make(chan struct{})
-	go func() {
-		_, _ = io.Copy(io.Discard, stderr)
-		close(drained)
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		<-drained
-		require.NoError(t, cmd.Wait(), "the server ends in order")
-	})
+	m.plain, m.smtp = addrs[0], addrs[n-1]
 	return m
 }
 
