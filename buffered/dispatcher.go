@@ -154,6 +154,12 @@ func send[T octets](d *Dispatcher, p T) (int, error) {
 	if d.Closed() {
 		return 0, core.ErrClosed
 	}
+	if d.Out.fresh() && uint(len(p)-1) < core.LargeBuffer { // nearly always
+		d.Out.begin(d.Loop().Borrow(len(p)))
+		add(&d.Out, p)
+		d.RequestFlush()
+		return len(p), nil
+	}
 	if err := d.pushed(push(&d.Out, (*transport)(d), p)); err != nil {
 		return 0, err
 	}
@@ -288,6 +294,34 @@ func (d *Dispatcher) Flush() (Level, error) {
 		return Steady, err
 	}
 	return d.Out.Level(), err
+}
+
+// FlushAll is Flush for a channel that is as it nearly always is: nothing waits but what this event pushed, or one shared
+// message, and the peer takes all of it. It answers false if that is not so; then Flush has the rest to do.
+func (d *Dispatcher) FlushAll() bool {
+	o := &d.Out
+	switch {
+	case o.state != 0 || d.Closed():
+		return false
+	case o.queue != nil:
+		if !d.flushOne() {
+			return false
+		}
+	case len(o.lent) > 0:
+		n, err := d.Dispatcher.Send(o.lent)
+		if n < len(o.lent) {
+			if err == nil || err == core.ErrWouldBlock {
+				o.took(n)
+			}
+			return false // of an error Flush hears again
+		}
+	}
+	if o.lent != nil {
+		d.Loop().GiveBack(o.lent)
+		o.lent, o.room = nil, 0
+	}
+	d.WantWrite(false)
+	return true
 }
 
 // FlushNow is for a layer that needs the output out within an event. What follows from the marks comes with the next

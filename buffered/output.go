@@ -151,6 +151,24 @@ func (o *Output) Waiting() bool { return o.state&outWaiting != 0 }
 // More tells whether a flush stopped because of its budget: there is more to send at once.
 func (o *Output) More() bool { return o.state&outMore != 0 }
 
+// fresh tells whether nothing was pushed since the last flush, and nothing is out of the ordinary.
+func (o *Output) fresh() bool {
+	return o.lent == nil && o.queue == nil && o.marks == nil && o.state == 0
+}
+
+// begin gives a fresh Output the buffer for the bytes of this event.
+func (o *Output) begin(lent []byte) { o.lent, o.room = lent, int32(cap(lent)) }
+
+// took drops n bytes that were sent of this event's: the transport takes no more.
+func (o *Output) took(n int) {
+	o.lent = o.lent[:copy(o.lent, o.lent[n:])]
+	o.state |= outBlocked
+	o.room = 0
+}
+
+// Easy tells, at no cost, that bytes of this event wait and nothing is out of the ordinary: neither Pressed nor Closing.
+func (o *Output) Easy() bool { return o.room > 0 }
+
 // octets is what can be pushed.
 type octets interface{ ~[]byte | ~string }
 

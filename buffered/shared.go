@@ -191,11 +191,10 @@ func (o *Output) flushAlone(t Transport) error {
 	return nil
 }
 
-// FlushShared is for a layer's HandleFlush, before Flush: when nothing waits but one message for many and the connection takes
-// all of it, as nearly always in a broadcast, that is all there is to do, and it answers true.
-func (d *Dispatcher) FlushShared() bool {
+// flushOne is FlushAll for one message for many.
+func (d *Dispatcher) flushOne() bool {
 	o := &d.Out
-	if q := o.queue; q == nil || q.shared == nil || o.state != 0 || o.lent != nil {
+	if o.queue.shared == nil || o.lent != nil {
 		return false
 	}
 	return o.flushAlone((*transport)(d)) == nil && o.queue == nil // an error is noted, and what follows from it with Flush

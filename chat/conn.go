@@ -280,6 +280,8 @@ func (c *Conn) sync() { c.b.WantRead(c.wantsRead()) }
 // wantsRead tells whether more input is wanted: none waits, and nothing holds it up. A Split token waits for more.
 func (c *Conn) wantsRead() bool {
 	switch {
+	case c.in == nil && c.flags&pausedBits == 0 && !c.b.Closing(): // nearly always
+		return true
 	case c.b.Dropping():
 		return true
 	case c.b.Closing():

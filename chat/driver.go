@@ -46,7 +46,7 @@ func (d *driver) HandleWrite(*core.Dispatcher) error { return d.b.Writable() }
 
 func (d *driver) HandleFlush(*core.Dispatcher) error {
 	c := d.conn()
-	if c.in == nil && c.flags&(needStart|pausedByHigh) == 0 && !c.emptyCount() && c.b.FlushShared() {
+	if c.in == nil && c.flags&(needStart|pausedByHigh) == 0 && !c.emptyCount() && c.b.FlushAll() {
 		return nil
 	}
 	if c.flags&needStart != 0 && c.Connected() {

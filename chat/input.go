@@ -17,6 +17,8 @@ type input struct {
 	held  bool   // data lies in own
 }
 
+// inputs has those of conversations that stopped with something unread. The one that all others use, one after the other, lies
+// in the loop's Scratch.
 var inputs = sync.Pool{New: func() any { return new(input) }}
 
 const keepInput = 64 << 10 // memory larger than that is not pooled
@@ -52,8 +54,14 @@ func (in *input) prepend(s string) {
 // unread returns c.in, made if need be.
 func (c *Conn) unread() *input {
 	if c.in == nil {
-		c.in = inputs.Get().(*input)
-		*c.in = input{own: c.in.own[:0], fresh: true}
+		in, ok := (*c.Loop().Scratch()).(*input)
+		if !ok || in == nil {
+			in = inputs.Get().(*input)
+		} else {
+			*c.Loop().Scratch() = nil
+		}
+		in.fresh = true
+		c.in = in
 	}
 	return c.in
 }
@@ -64,8 +72,12 @@ func (c *Conn) dropInput() {
 		if cap(in.own) > keepInput {
 			in.own = nil
 		}
-		in.data = nil
-		inputs.Put(in)
+		in.data, in.held = nil, false
+		if s := c.Loop().Scratch(); *s == nil {
+			*s = in
+		} else {
+			inputs.Put(in)
+		}
 	}
 }
 
@@ -162,10 +174,7 @@ func (c *Conn) whole() (interrupted bool) {
 		if err := c.h.FoundTerminator(c); err != nil {
 			c.check("FoundTerminator", err)
 		}
-		if c.b.Out.Pressed() {
-			c.holdBack()
-		}
-		if c.stopped(in) {
+		if c.stopped(in) || len(in.data) == 0 {
 			return true
 		}
 	}
@@ -193,17 +202,20 @@ func (c *Conn) wholeLines(h *lines, end byte, trim bool) (interrupted bool) {
 		if err := h.f(c, data[:n:n]); err != nil {
 			c.check("FoundTerminator", err)
 		}
-		if c.b.Out.Pressed() {
-			c.holdBack()
-		}
-		if c.stopped(in) {
+		if c.stopped(in) || len(in.data) == 0 {
 			return true
 		}
 	}
 }
 
-// stopped tells whether something in the way that whole goes is not ordinary any more.
+// stopped tells whether something in the way that whole goes is not ordinary any more, after a token.
 func (c *Conn) stopped(in *input) bool {
+	if c.b.Out.Easy() {
+		return c.flags&stopBits != 0 || c.b.Closed() || c.in != in
+	}
+	if c.b.Out.Pressed() {
+		c.holdBack()
+	}
 	return c.flags&stopBits != 0 || c.b.Closed() || c.b.Closing() || c.in != in
 }
 
@@ -220,12 +232,10 @@ func (c *Conn) emptyCount() bool { return c.scan.kind == kindCount && c.scan.cou
 
 // worked is the end of work, also of one that a panic of the handler ended.
 func (c *Conn) worked(done bool) {
-	if c.flags&hasKeep != 0 {
-		if k, ok := c.h.(keeper); ok { // nearly always: a generic assertion looks its type up each time
-			k.keep()
-		} else {
-			as[keeper](c.h).keep()
-		}
+	if h, ok := c.h.(*lines); ok { // the same, without looking the type up
+		h.keep()
+	} else if c.flags&hasKeep != 0 {
+		as[keeper](c.h).keep()
 	}
 	if in := c.in; in != nil {
 		if c.b.Closing() {

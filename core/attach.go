@@ -109,6 +109,10 @@ func (l *Loop) look(h any) (handlerSet, error) {
 
 func (d *Dispatcher) setHandler(h any, has handlerSet) {
 	d.h, d.has = h, has
+	d.stream, _ = h.(streamHandler)
+	if has.has(hasPacket | hasUnixPacket) {
+		d.stream = nil
+	}
 	d.want = 0
 	if has.has(hasRead | hasPacket | hasUnixPacket) {
 		d.want |= Read

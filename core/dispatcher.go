@@ -14,8 +14,9 @@ type Dispatcher struct {
 	loop   *Loop
 	sock   Socket // nil while Dial has none yet
 	h      any
-	cause  error      // why it closes, or closed
-	ext    *extension // what few channels need
+	stream streamHandler // h, if it is one: found once, because a type assertion at each event shows
+	cause  error         // why it closes, or closed
+	ext    *extension    // what few channels need
 	id     uint64
 	left   int32  // of the read budget of a pass
 	pass   uint32 // which one that is
@@ -194,12 +195,22 @@ func (d *Dispatcher) holders(f func(holder)) {
 }
 
 // WantRead sets read interest: on after Attach. Input waits in the kernel, and then at the peer, while it is off.
-func (d *Dispatcher) WantRead(on bool) { d.setWant(Read, on) }
+func (d *Dispatcher) WantRead(on bool) {
+	if on != (d.want&Read != 0) {
+		d.setWant(Read, on)
+	}
+}
 
 // WantWrite sets write interest: off after Attach. HandleWrite is called in every pass while it is on and the socket
 // takes output, so switch it off when there is nothing to send.
 func (d *Dispatcher) WantWrite(on bool) {
-	if on && d.want&Write == 0 && d.ext != nil {
+	if on != (d.want&Write != 0) {
+		d.setWantWrite(on)
+	}
+}
+
+func (d *Dispatcher) setWantWrite(on bool) {
+	if on && d.ext != nil {
 		d.ext.startWriting(d)
 	}
 	d.setWant(Write, on)

@@ -11,7 +11,10 @@ func (d *Dispatcher) event(got Interest) {
 	l := d.loop
 	got |= d.queued
 	d.queued = 0
-	d.refill()
+	if got == Read && d.state == stPolled && d.want&Read != 0 && d.stream != nil && l.opts.Trace == nil { // nearly always
+		d.handleRead(d.stream)
+		return
+	}
 	if l.opts.Trace != nil {
 		l.trace(Event{Kind: TraceReady, Chan: d, Got: got, Want: d.Interest()})
 	}
@@ -47,12 +50,7 @@ func (d *Dispatcher) event(got Interest) {
 		if d.has.has(hasPacket | hasUnixPacket) {
 			d.readPackets()
 		} else if h, ok := d.h.(ReadHandler[*Dispatcher]); ok {
-			start := l.enter(d, "HandleRead")
-			err := h.HandleRead(d)
-			l.leave(start)
-			if err != nil {
-				d.Fail("HandleRead", err)
-			}
+			d.handleRead(h)
 		} else {
 			invoke(d, "HandleRead", ReadHandler[*Dispatcher].HandleRead) // wrapped
 		}
@@ -65,8 +63,34 @@ func (d *Dispatcher) event(got Interest) {
 	}
 }
 
+// handleRead and handleFlush are invoke without its way to the handler, which is the price of a tenth of an event.
+func (d *Dispatcher) handleRead(h ReadHandler[*Dispatcher]) {
+	start := d.loop.enter(d, "HandleRead")
+	err := h.HandleRead(d)
+	d.loop.leave(start)
+	if err != nil {
+		d.Fail("HandleRead", err)
+	}
+}
+
+func (d *Dispatcher) handleFlush(h FlushHandler[*Dispatcher]) {
+	start := d.loop.enter(d, "HandleFlush")
+	err := h.HandleFlush(d)
+	d.loop.leave(start)
+	if err != nil {
+		d.Fail("HandleFlush", err)
+	}
+}
+
 // settle does what follows from an event for this channel.
 func (d *Dispatcher) settle() {
+	if d.state == stPolled|stFlush && d.stream != nil { // nearly always
+		d.state = stPolled
+		d.handleFlush(d.stream)
+		if d.state == stPolled && d.want == d.armed {
+			return
+		}
+	}
 	for {
 		switch s := d.state; {
 		case s&stClosed != 0:
@@ -99,12 +123,7 @@ func (d *Dispatcher) settle() {
 		case s&stFlush != 0:
 			d.state &^= stFlush
 			if h, ok := d.h.(FlushHandler[*Dispatcher]); ok {
-				start := d.loop.enter(d, "HandleFlush")
-				err := h.HandleFlush(d)
-				d.loop.leave(start)
-				if err != nil {
-					d.Fail("HandleFlush", err)
-				}
+				d.handleFlush(h)
 			}
 		case d.sock == nil:
 			return

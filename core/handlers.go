@@ -111,6 +111,12 @@ func As[T any](h any) (T, bool) {
 	return none, false
 }
 
+// streamHandler is what the handlers of the layers above are: the two methods of an ordinary event.
+type streamHandler interface {
+	ReadHandler[*Dispatcher]
+	FlushHandler[*Dispatcher]
+}
+
 // handlerSet is what was detected of a handler.
 type handlerSet uint16
 

@@ -14,13 +14,10 @@ import (
 // after an error the loop does what is due (HandleEOF, HandleClose) when the event is over: a handler may return what it
 // got, or nil. [dispatcher.recv]
 func (d *Dispatcher) Recv(p []byte) (int, error) {
-	if !d.alive() || d.sock == nil {
-		return 0, ErrClosed
+	if d.state&(stClosed|stConnecting) != 0 || d.sock == nil || len(p) == 0 {
+		return 0, d.unreadable(p)
 	}
-	if len(p) == 0 {
-		return 0, io.ErrShortBuffer
-	}
-	if d.refill(); d.left <= 0 || d.Connecting() {
+	if d.refill(); d.left <= 0 {
 		return 0, ErrWouldBlock
 	}
 	if len(p) > int(d.left) {
@@ -33,6 +30,17 @@ func (d *Dispatcher) Recv(p []byte) (int, error) {
 	d.left -= int32(n)
 	d.received(p[:n])
 	return n, nil
+}
+
+// unreadable is why Recv does not even try.
+func (d *Dispatcher) unreadable(p []byte) error {
+	switch {
+	case !d.alive() || d.sock == nil:
+		return ErrClosed
+	case len(p) == 0:
+		return io.ErrShortBuffer
+	}
+	return ErrWouldBlock // connecting
 }
 
 // refill gives the channel its read budget, once in each pass.
@@ -73,6 +81,13 @@ func (d *Dispatcher) Discard(n int) (dropped int, err error) {
 func (d *Dispatcher) received(p []byte) {
 	l := d.loop
 	l.stats.BytesIn += uint64(len(p))
+	if d.ext != nil || l.opts.Trace != nil {
+		d.noteReceived(p)
+	}
+}
+
+func (d *Dispatcher) noteReceived(p []byte) {
+	l := d.loop
 	if d.ext != nil {
 		d.ext.active = l.lately()
 	}
@@ -103,8 +118,8 @@ func (d *Dispatcher) recvFailed(err error) error {
 // takes no more for now (see WantWrite). Another error means that it can take nothing any more: the channel closes with
 // that cause, but reads on first while input is there. [dispatcher.send]
 func (d *Dispatcher) Send(p []byte) (int, error) {
-	if err := d.sendable(); err != nil {
-		return 0, err
+	if d.state&stUnsendable != 0 || d.sock == nil {
+		return 0, d.sendable()
 	}
 	if len(p) == 0 {
 		return 0, nil
@@ -167,6 +182,9 @@ func (d *Dispatcher) SendFile(f *os.File, offset int64, n int) (int, error) {
 	return sent, err
 }
 
+// stUnsendable are the states in which sendable has an error.
+const stUnsendable = stClosed | stConnecting | stFailed | stWriteFailed
+
 func (d *Dispatcher) sendable() error {
 	switch {
 	case !d.alive():
@@ -182,6 +200,13 @@ func (d *Dispatcher) sendable() error {
 func (d *Dispatcher) sent(p []byte, n int) {
 	l := d.loop
 	l.stats.BytesOut += uint64(n)
+	if d.ext != nil || l.opts.Trace != nil {
+		d.noteSent(p, n)
+	}
+}
+
+func (d *Dispatcher) noteSent(p []byte, n int) {
+	l := d.loop
 	if d.ext != nil {
 		now := l.lately()
 		d.ext.active, d.ext.progress = now, now
@@ -276,6 +301,7 @@ func (d *Dispatcher) RecvFrom(p []byte) (int, Endpoint, error) {
 // readPackets hands on the datagrams that are there, up to the budget of a pass. An empty one is one.
 func (d *Dispatcher) readPackets() {
 	l := d.loop
+	d.refill()
 	for packets := 0; packets < AcceptBudget && d.left > 0 && d.wants(Read); packets++ {
 		n, from, err := d.RecvFrom(l.buf)
 		if err != nil {

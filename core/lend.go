@@ -13,6 +13,7 @@ const (
 )
 
 type lender struct {
+	first []byte // the large one that is asked for nearly always; nil while it is out
 	large [][]byte
 	small [][]byte
 	out   int
@@ -22,6 +23,10 @@ type lender struct {
 func (l *Loop) Borrow(n int) []byte {
 	b := &l.lent
 	b.out++
+	if p := b.first; p != nil && b.out == 1 && n <= LargeBuffer {
+		b.first = nil
+		return p
+	}
 	if n <= SmallBuffer && b.out > 1 {
 		return take(&b.small, SmallBuffer)
 	}
@@ -39,6 +44,8 @@ func (l *Loop) GiveBack(p []byte) {
 		scribble(p[:min(cap(p), max(len(p), scribbleAtLeast))])
 	}
 	switch {
+	case cap(p) == LargeBuffer && b.first == nil:
+		b.first = p[:0]
 	case cap(p) == LargeBuffer && len(b.large) < keepLarge:
 		b.large = append(b.large, p[:0])
 	case cap(p) == SmallBuffer && len(b.small) < keepSmall:

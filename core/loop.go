@@ -73,6 +73,8 @@ type Loop struct {
 	wakes     []*Loop
 	published published
 
+	scratch any
+
 	running   atomic.Bool
 	asleep    atomic.Bool // in a wait that blocks, or about to be
 	stop      atomic.Bool
@@ -299,6 +301,10 @@ func (l *Loop) Logger() *slog.Logger { return l.log }
 
 // Strict tells whether Options.Strict is on.
 func (l *Loop) Strict() bool { return l.opts.Strict }
+
+// Scratch is a place for the layer above, package chat, to keep what it needs for the length of an event: once for the loop,
+// and not once for each conversation. The loop does not look at it.
+func (l *Loop) Scratch() *any { return &l.scratch }
 
 // Now returns the time: the machine's, or that of core/sim.
 func (l *Loop) Now() time.Time { return l.sys.Now() }

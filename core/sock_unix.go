@@ -51,23 +51,25 @@ func (s *sysSocket) FD() int { return int(s.fd) }
 func (s *sysSocket) stream() bool { return s.kind != kindUDP && s.kind != kindUnixgram }
 
 func (s *sysSocket) Recv(p []byte) (int, error) {
-	if s.kind == kindFile {
+	switch s.kind {
+	case kindFile:
 		return s.recvFile(p)
+	case kindPipe:
+		return s.recvPipe(p)
 	}
-	read := sysRecv
-	if s.kind == kindPipe {
-		read = sysRead
+	n, err := sysRecv(int(s.fd), p)
+	if n == 0 && err == nil && s.stream() {
+		err = io.EOF
 	}
-	n, err := read(int(s.fd), p)
-	switch {
-	case err == unix.EIO && s.flags&flagTTY != 0: // the other side of a pty is closed
-		return 0, io.EOF
-	case err != nil:
-		return 0, err
-	case n == 0 && s.stream():
-		return 0, io.EOF
+	return n, err
+}
+
+func (s *sysSocket) recvPipe(p []byte) (int, error) {
+	n, err := sysRead(int(s.fd), p)
+	if n == 0 && err == nil || err == unix.EIO && s.flags&flagTTY != 0 { // the other side of a pty is closed
+		err = io.EOF
 	}
-	return n, nil
+	return n, err
 }
 
 // recvFile reads a regular file: not by a raw system call, because the disk can block.
@@ -80,14 +82,19 @@ func (s *sysSocket) recvFile(p []byte) (int, error) {
 }
 
 func (s *sysSocket) Send(p []byte) (int, error) {
-	if s.kind == kindFile {
-		n, err := ignoringEINTR(func() (int, error) { return unix.Write(int(s.fd), p) })
-		return max(n, 0), err
-	}
-	if s.kind == kindPipe {
+	switch s.kind {
+	case kindFile:
+		return s.sendToFile(p)
+	case kindPipe:
 		return sysWrite(int(s.fd), p)
 	}
 	return sysSend(int(s.fd), p)
+}
+
+// sendToFile: see recvFile.
+func (s *sysSocket) sendToFile(p []byte) (int, error) {
+	n, err := ignoringEINTR(func() (int, error) { return unix.Write(int(s.fd), p) })
+	return max(n, 0), err
 }
 
 func (s *sysSocket) RecvFrom(p []byte) (int, Endpoint, error) {

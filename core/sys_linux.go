@@ -33,21 +33,25 @@ func sysSend(fd int, p []byte) (int, error) {
 	return raw(unix.SYS_SENDTO, fd, p)
 }
 
+// raw calls syscall's RawSyscall6, because unix's goes through a change of calling conventions to the same.
 func raw(trap uintptr, fd int, p []byte) (int, error) {
 	const flags = unix.MSG_NOSIGNAL
-	for {
-		n, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
-			flags, 0, 0) // read(2) and write(2) take no notice of the last three
-		switch errno {
-		case 0:
-			return int(n), nil
-		case unix.EAGAIN:
-			return 0, ErrWouldBlock
-		case unix.EINTR:
-		default:
-			return 0, errno
-		}
+	n, _, errno := syscall.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+		flags, 0, 0) // read(2) and write(2) take no notice of the last three
+	if errno != 0 {
+		return rawFailed(trap, fd, p, errno)
 	}
+	return int(n), nil
+}
+
+func rawFailed(trap uintptr, fd int, p []byte, errno syscall.Errno) (int, error) {
+	switch errno {
+	case unix.EAGAIN:
+		return 0, ErrWouldBlock
+	case unix.EINTR:
+		return raw(trap, fd, p)
+	}
+	return 0, errno
 }
 
 // SendVector is for stream sockets.
