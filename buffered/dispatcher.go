@@ -150,6 +150,10 @@ func (d *Dispatcher) WriteByte(b byte) error {
 	return nil
 }
 
+// Easy tells, at no cost, that bytes of this event wait and nothing is out of the ordinary: the channel is open and not
+// Closing, its output not Pressed.
+func (d *Dispatcher) Easy() bool { return d.Out.room > 0 && !d.Closed() }
+
 func send[T octets](d *Dispatcher, p T) (int, error) {
 	if d.Closed() {
 		return 0, core.ErrClosed

@@ -166,9 +166,6 @@ func (o *Output) took(n int) {
 	o.room = 0
 }
 
-// Easy tells, at no cost, that bytes of this event wait and nothing is out of the ordinary: neither Pressed nor Closing.
-func (o *Output) Easy() bool { return o.room > 0 }
-
 // octets is what can be pushed.
 type octets interface{ ~[]byte | ~string }
 

@@ -41,6 +41,7 @@ const (
 	hasKeep
 	audible // its handler has HandleClose
 	ahead   // PauseAhead rather than Pause
+	dropped // what was unread is gone
 )
 
 const pausedBits = pausedByUser | pausedByHigh | pausedByTalk
@@ -279,15 +280,17 @@ func (c *Conn) sync() { c.b.WantRead(c.wantsRead()) }
 
 // wantsRead tells whether more input is wanted: none waits, and nothing holds it up. A Split token waits for more.
 func (c *Conn) wantsRead() bool {
+	return c.in == nil && c.flags&pausedBits == 0 && !c.b.Closing() || c.wantsMore() // nearly always the first
+}
+
+func (c *Conn) wantsMore() bool {
 	switch {
-	case c.in == nil && c.flags&pausedBits == 0 && !c.b.Closing(): // nearly always
-		return true
 	case c.b.Dropping():
 		return true
 	case c.b.Closing():
 		return false
 	case c.flags&(pausedBits|ahead) == pausedByUser|ahead:
-		return c.in == nil || len(c.in.data) < ReadAhead
+		return c.in == nil || c.in.len() < ReadAhead
 	case c.flags&pausedBits != 0:
 		return false
 	}

@@ -13,6 +13,7 @@ import (
 type input struct {
 	data  []byte // unread
 	own   []byte // memory of its own, while data is not borrowed
+	at    int    // while whole tokens are handed on, data is unread from here on
 	fresh bool   // there may be something to find without more input
 	held  bool   // data lies in own
 }
@@ -22,6 +23,15 @@ type input struct {
 var inputs = sync.Pool{New: func() any { return new(input) }}
 
 const keepInput = 64 << 10 // memory larger than that is not pooled
+
+func (in *input) len() int { return len(in.data) - in.at }
+
+// trim drops what was handed on.
+func (in *input) trim() {
+	if in.at > 0 {
+		in.data, in.at = in.data[in.at:], 0
+	}
+}
 
 func (in *input) borrow(p []byte) { in.data, in.held = p, false }
 
@@ -46,6 +56,7 @@ func (in *input) add(p []byte) {
 
 // prepend puts bytes back in front.
 func (in *input) prepend(s string) {
+	in.trim()
 	data := append([]byte(s), in.data...)
 	in.own, in.data, in.held = data, data, true
 	in.fresh = true
@@ -54,11 +65,12 @@ func (in *input) prepend(s string) {
 // unread returns c.in, made if need be.
 func (c *Conn) unread() *input {
 	if c.in == nil {
-		in, ok := (*c.Loop().Scratch()).(*input)
-		if !ok || in == nil {
-			in = inputs.Get().(*input)
+		s := c.Loop().Scratch()
+		in, ok := (*s).(*input)
+		if ok {
+			*s = nil
 		} else {
-			*c.Loop().Scratch() = nil
+			in = inputs.Get().(*input)
 		}
 		in.fresh = true
 		c.in = in
@@ -69,10 +81,11 @@ func (c *Conn) unread() *input {
 func (c *Conn) dropInput() {
 	if in := c.in; in != nil {
 		c.in = nil
+		c.flags |= dropped
 		if cap(in.own) > keepInput {
 			in.own = nil
 		}
-		in.data, in.held = nil, false
+		in.data, in.at, in.held = nil, 0, false
 		if s := c.Loop().Scratch(); *s == nil {
 			*s = in
 		} else {
@@ -85,6 +98,7 @@ func (c *Conn) dropInput() {
 func (c *Conn) takeInput() []byte {
 	rest := []byte(c.scan.pending(0))
 	if c.in != nil {
+		c.in.trim()
 		rest = append(rest, c.in.data...)
 		c.dropInput()
 	}
@@ -104,6 +118,10 @@ func (c *Conn) work() {
 			c.flags &^= askFirst
 			c.check("HandleFirst", as[FirstHandler](c.h).HandleFirst(c, c.in.data[0]))
 		case c.plain() && c.whole():
+			if c.in != nil && c.in.len() == 0 && c.scan.kind != kindCount { // nearly always
+				done = true
+				return
+			}
 		case !c.advance():
 			c.in.fresh = false
 			done = true
@@ -124,17 +142,17 @@ func (c *Conn) runnable() bool {
 	if c.flags&(pausedBits|needStart) != 0 || c.b.Closed() || c.b.Closing() {
 		return false
 	}
-	if c.in == nil || len(c.in.data) == 0 {
+	if c.in == nil || c.in.len() == 0 {
 		if !c.emptyCount() {
 			return false
 		}
-		c.unread()
+		c.unread().trim()
 	}
 	return true
 }
 
 // stopBits is what ends or interrupts the work on a buffer.
-const stopBits = pausedBits | changed | retuned | askFirst | needStart | leaving
+const stopBits = pausedBits | changed | retuned | askFirst | needStart | leaving | dropped
 
 // plain tells whether the next token begins here and is delimited: what whole is for.
 func (c *Conn) plain() bool {
@@ -146,77 +164,85 @@ func (c *Conn) plain() bool {
 // whole hands on the tokens that lie whole in what is unread, without going through the scanner's state for each. It
 // answers false when none is left, and true when something out of the ordinary is to be looked at first.
 func (c *Conn) whole() (interrupted bool) {
-	c.flags &^= changed | retuned
-	if h, ok := c.h.(*lines); ok && h.buf == nil && h.view == nil && c.scan.kind != kindLiteral {
+	c.flags &^= changed | retuned | dropped
+	if h, ok := c.h.(*lines); ok && h.buf == nil && h.view == nil && c.scan.kind != kindLiteral && !c.b.Tracing() {
 		if c.scan.kind == kindLine {
 			return c.wholeLines(h, '\n', true)
 		}
 		return c.wholeLines(h, c.scan.term.lit[0], false)
 	}
 	in, limit := c.in, c.scan.tokenLimit()
-	for {
-		i, end := c.scan.find(in.data)
+	for rest := in.data; len(rest) > 0; {
+		i, end := c.scan.find(rest)
 		if uint(i) > uint(limit) { // or not found
+			in.trim()
 			return false
 		}
-		if token := in.data[:i:i]; i > 0 {
-			in.data = in.data[i:]
-			c.traceCollect(token)
-			if err := c.h.CollectIncomingData(c, token); err != nil {
+		if i > 0 {
+			in.at += i
+			c.traceCollect(rest[:i])
+			if err := c.h.CollectIncomingData(c, rest[:i:i]); err != nil {
 				c.check("CollectIncomingData", err)
 			}
-			if c.flags&changed != 0 || c.b.Closed() || c.b.Closing() || c.in != in {
-				return true
+			if c.flags&(changed|dropped) != 0 || c.b.Closed() || c.b.Closing() {
+				break
 			}
 		}
-		in.data = in.data[end-i:]
+		in.at += end - i
+		rest = rest[end:]
 		c.traceFound()
 		if err := c.h.FoundTerminator(c); err != nil {
 			c.check("FoundTerminator", err)
 		}
-		if c.stopped(in) || len(in.data) == 0 {
-			return true
+		if c.stopped() {
+			break
 		}
+	}
+	c.trimInput()
+	return true
+}
+
+// trimInput is trim, unless nothing is left: dropInput is next then.
+func (c *Conn) trimInput() {
+	if c.in != nil && c.in.len() > 0 {
+		c.in.trim()
 	}
 }
 
 // wholeLines is whole for the handlers that Lines makes: one call for each line. What it does not do counts, see
 // BenchmarkLine.
 func (c *Conn) wholeLines(h *lines, end byte, trim bool) (interrupted bool) {
-	in, limit, tracing := c.in, c.scan.tokenLimit(), c.b.Tracing()
-	for {
-		data := in.data
-		i := bytes.IndexByte(data, end)
+	in, limit := c.in, c.scan.tokenLimit()
+	for rest := in.data; len(rest) > 0; {
+		i := bytes.IndexByte(rest, end)
 		n := i
-		if trim && i > 0 && data[i-1] == '\r' {
+		if trim && i > 0 && rest[i-1] == '\r' {
 			n--
 		}
 		if uint(n) > uint(limit) {
+			in.trim()
 			return false
 		}
-		if tracing {
-			c.traceCollect(data[:n])
-			c.traceFound()
-		}
-		in.data = data[i+1:]
-		if err := h.f(c, data[:n:n]); err != nil {
+		in.at += i + 1
+		line := rest[:n:n]
+		rest = rest[i+1:]
+		if err := h.f(c, line); err != nil {
 			c.check("FoundTerminator", err)
 		}
-		if c.stopped(in) || len(in.data) == 0 {
-			return true
+		if !(c.flags&stopBits == 0 && c.b.Easy()) && c.stopped() { // nearly never
+			break
 		}
 	}
+	c.trimInput()
+	return true
 }
 
 // stopped tells whether something in the way that whole goes is not ordinary any more, after a token.
-func (c *Conn) stopped(in *input) bool {
-	if c.b.Out.Easy() {
-		return c.flags&stopBits != 0 || c.b.Closed() || c.in != in
-	}
+func (c *Conn) stopped() bool {
 	if c.b.Out.Pressed() {
 		c.holdBack()
 	}
-	return c.flags&stopBits != 0 || c.b.Closed() || c.b.Closing() || c.in != in
+	return c.flags&stopBits != 0 || c.b.Closed() || c.b.Closing()
 }
 
 // holdBack stops input while the output queue is above its high mark.
@@ -238,12 +264,14 @@ func (c *Conn) worked(done bool) {
 		as[keeper](c.h).keep()
 	}
 	if in := c.in; in != nil {
+		left := in.len()
 		if c.b.Closing() {
-			c.b.Dropped(len(in.data))
+			c.b.Dropped(left)
 		}
-		if len(in.data) == 0 || c.b.Closed() || c.b.Closing() {
+		if left == 0 || c.b.Closed() || c.b.Closing() {
 			c.dropInput()
 		} else {
+			in.trim()
 			in.keep()
 		}
 	}
@@ -442,9 +470,12 @@ func (c *Conn) received() error {
 	if err != nil {
 		return err
 	}
-	in := c.unread()
-	in.add(p)
-	in.fresh = true
+	if in := c.in; in != nil {
+		in.add(p)
+		in.fresh = true
+	} else {
+		c.unread().data = p
+	}
 	c.work()
 	return nil
 }

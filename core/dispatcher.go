@@ -197,9 +197,11 @@ func (d *Dispatcher) holders(f func(holder)) {
 // WantRead sets read interest: on after Attach. Input waits in the kernel, and then at the peer, while it is off.
 func (d *Dispatcher) WantRead(on bool) {
 	if on != (d.want&Read != 0) {
-		d.setWant(Read, on)
+		d.setWantRead(on)
 	}
 }
+
+func (d *Dispatcher) setWantRead(on bool) { d.setWant(Read, on) }
 
 // WantWrite sets write interest: off after Attach. HandleWrite is called in every pass while it is on and the socket
 // takes output, so switch it off when there is nothing to send.

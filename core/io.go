@@ -28,7 +28,10 @@ func (d *Dispatcher) Recv(p []byte) (int, error) {
 		return 0, d.recvFailed(err)
 	}
 	d.left -= int32(n)
-	d.received(p[:n])
+	d.loop.stats.BytesIn += uint64(n)
+	if d.watched() {
+		d.noteReceived(p[:n])
+	}
 	return n, nil
 }
 
@@ -78,13 +81,8 @@ func (d *Dispatcher) Discard(n int) (dropped int, err error) {
 	return dropped, nil
 }
 
-func (d *Dispatcher) received(p []byte) {
-	l := d.loop
-	l.stats.BytesIn += uint64(len(p))
-	if d.ext != nil || l.opts.Trace != nil {
-		d.noteReceived(p)
-	}
-}
+// watched tells whether timeouts or a trace want to know of input and output.
+func (d *Dispatcher) watched() bool { return d.ext != nil || d.loop.opts.Trace != nil }
 
 func (d *Dispatcher) noteReceived(p []byte) {
 	l := d.loop
@@ -198,9 +196,8 @@ func (d *Dispatcher) sendable() error {
 }
 
 func (d *Dispatcher) sent(p []byte, n int) {
-	l := d.loop
-	l.stats.BytesOut += uint64(n)
-	if d.ext != nil || l.opts.Trace != nil {
+	d.loop.stats.BytesOut += uint64(n)
+	if d.watched() {
 		d.noteSent(p, n)
 	}
 }
@@ -291,7 +288,8 @@ func (d *Dispatcher) RecvFrom(p []byte) (int, Endpoint, error) {
 	n, from, err := d.sock.RecvFrom(p)
 	switch {
 	case err == nil:
-		d.received(p[:n])
+		d.loop.stats.BytesIn += uint64(n)
+		d.noteReceived(p[:n])
 	case err != ErrWouldBlock && !d.transient(err):
 		d.broke(err)
 	}
