@@ -633,6 +633,37 @@ func TestDiscardBuffersTakesCloseBack(t *testing.T) {
 	require.Zero(t, s.closed, "no deadline is left behind")
 }
 
+// What a handler drops was read in one go with what it has, and is not handed on; what comes later is.
+func TestDiscardBuffersBetweenTokensOfOneRead(t *testing.T) {
+	for _, handler := range []string{"session", "lines"} {
+		var got []string
+		drop := func(c *chat.Conn, token string) {
+			got = append(got, token)
+			if token == "b" {
+				c.DiscardBuffers()
+				require.NoError(t, c.PushString("dropped\n"))
+			}
+		}
+		s := &session{found: func(c *chat.Conn, token string) error {
+			drop(c, token)
+			return nil
+		}}
+		var h chat.Handler = s
+		if handler == "lines" {
+			h = chat.Lines(func(c *chat.Conn, line []byte) error {
+				drop(c, string(line))
+				return nil
+			})
+		}
+		w := converse(t, sim.Config{}, h)
+		w.peer.Say("a\r\nb\r\nc\r\nd")
+		w.peer.Want("dropped\n")
+		w.peer.Say("e\r\nf\r\n")
+		w.Settle()
+		require.Equal(t, []string{"a", "b", "e", "f"}, got, handler)
+	}
+}
+
 // Close in a handler ends everything at once: no further token, no output, HandleClose once.
 func TestCloseInFound(t *testing.T) {
 	s := &session{}

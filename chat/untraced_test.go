@@ -34,6 +34,7 @@ func TestUntraced(t *testing.T) {
 		TestCloseWhenDoneDeadline,
 		TestCloseWhenDoneOfALongDownload,
 		TestDiscardBuffersTakesCloseBack,
+		TestDiscardBuffersBetweenTokensOfOneRead,
 		TestCloseInFound,
 		TestCloseInCollect,
 		TestAbortResets,
