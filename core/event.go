@@ -12,7 +12,12 @@ func (d *Dispatcher) event(got Interest) {
 	got |= d.queued
 	d.queued = 0
 	if got == Read && d.state == stPolled && d.want&Read != 0 && d.stream != nil && l.opts.Trace == nil { // nearly always
-		d.handleRead(d.stream)
+		start := l.enter(d, "HandleRead")
+		err := d.stream.HandleRead(d)
+		l.leave(start)
+		if err != nil {
+			d.Fail("HandleRead", err)
+		}
 		return
 	}
 	if l.opts.Trace != nil {
@@ -50,7 +55,7 @@ func (d *Dispatcher) event(got Interest) {
 		if d.has.has(hasPacket | hasUnixPacket) {
 			d.readPackets()
 		} else if h, ok := d.h.(ReadHandler[*Dispatcher]); ok {
-			d.handleRead(h)
+			d.call("HandleRead", h.HandleRead)
 		} else {
 			invoke(d, "HandleRead", ReadHandler[*Dispatcher].HandleRead) // wrapped
 		}
@@ -63,30 +68,16 @@ func (d *Dispatcher) event(got Interest) {
 	}
 }
 
-// handleRead and handleFlush are invoke without its way to the handler, which is the price of a tenth of an event.
-func (d *Dispatcher) handleRead(h ReadHandler[*Dispatcher]) {
-	start := d.loop.enter(d, "HandleRead")
-	err := h.HandleRead(d)
-	d.loop.leave(start)
-	if err != nil {
-		d.Fail("HandleRead", err)
-	}
-}
-
-func (d *Dispatcher) handleFlush(h FlushHandler[*Dispatcher]) {
-	start := d.loop.enter(d, "HandleFlush")
-	err := h.HandleFlush(d)
-	d.loop.leave(start)
-	if err != nil {
-		d.Fail("HandleFlush", err)
-	}
-}
-
 // settle does what follows from an event for this channel.
 func (d *Dispatcher) settle() {
 	if d.state == stPolled|stFlush && d.stream != nil { // nearly always
 		d.state = stPolled
-		d.handleFlush(d.stream)
+		start := d.loop.enter(d, "HandleFlush")
+		err := d.stream.HandleFlush(d)
+		d.loop.leave(start)
+		if err != nil {
+			d.Fail("HandleFlush", err)
+		}
 		if d.state == stPolled && d.want == d.armed {
 			return
 		}
@@ -123,7 +114,7 @@ func (d *Dispatcher) settle() {
 		case s&stFlush != 0:
 			d.state &^= stFlush
 			if h, ok := d.h.(FlushHandler[*Dispatcher]); ok {
-				d.handleFlush(h)
+				d.call("HandleFlush", h.HandleFlush)
 			}
 		case d.sock == nil:
 			return
