@@ -154,6 +154,9 @@ func (d *Dispatcher) WriteByte(b byte) error {
 // Closing, its output not Pressed.
 func (d *Dispatcher) Easy() bool { return d.Out.room > 0 && !d.Closed() }
 
+// Reading tells, at no cost, that read interest is on and the channel not Closing.
+func (d *Dispatcher) Reading() bool { return d.Interest()&core.Read != 0 && !d.Closing() }
+
 func send[T octets](d *Dispatcher, p T) (int, error) {
 	if d.Closed() {
 		return 0, core.ErrClosed

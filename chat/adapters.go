@@ -23,7 +23,7 @@ type lines struct {
 // Two pools, so that the beginning of a short line never holds the memory of a long one. What nobody uses goes back to
 // the garbage collector.
 var (
-	lineBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }} // up to keepInput
+	lineBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }} // up to keepPooled
 	longBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }} // up to keepLong
 )
 
@@ -31,7 +31,7 @@ const keepLong = 4 << 20
 
 func giveBack(buf *bytes.Buffer) {
 	switch {
-	case buf.Cap() <= keepInput:
+	case buf.Cap() <= keepPooled:
 		buf.Reset()
 		lineBuffers.Put(buf)
 	case buf.Cap() <= keepLong:
@@ -64,7 +64,7 @@ func (h *lines) write(p []byte) {
 	if h.buf == nil {
 		h.buf = lineBuffers.Get().(*bytes.Buffer)
 	}
-	if short := h.buf; short.Len()+len(p) > keepInput && short.Cap() <= keepInput {
+	if short := h.buf; short.Len()+len(p) > keepPooled && short.Cap() <= keepPooled {
 		h.buf = longBuffers.Get().(*bytes.Buffer)
 		h.buf.Write(short.Bytes())
 		giveBack(short)

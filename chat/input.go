@@ -16,13 +16,13 @@ type input struct {
 	at    int    // while whole tokens are handed on, data is unread from here on
 	fresh bool   // there may be something to find without more input
 	held  bool   // data lies in own
+	loops bool   // it is the one in the loop's Scratch, which its conversations use one after the other
 }
 
-// inputs has those of conversations that stopped with something unread. The one that all others use, one after the other, lies
-// in the loop's Scratch.
+// inputs has those of conversations that stopped with something unread.
 var inputs = sync.Pool{New: func() any { return new(input) }}
 
-const keepInput = 64 << 10 // memory larger than that is not pooled
+const keepPooled = 64 << 10 // memory larger than that is not pooled
 
 func (in *input) len() int { return len(in.data) - in.at }
 
@@ -65,30 +65,44 @@ func (in *input) prepend(s string) {
 // unread returns c.in, made if need be.
 func (c *Conn) unread() *input {
 	if c.in == nil {
-		s := c.Loop().Scratch()
-		in, ok := (*s).(*input)
-		if ok {
-			*s = nil
-		} else {
-			in = inputs.Get().(*input)
-		}
-		in.fresh = true
-		c.in = in
+		c.in = inputs.Get().(*input)
+		c.in.fresh = true
 	}
 	return c.in
+}
+
+// view makes c.in one of what the loop's read buffer holds.
+func (c *Conn) view(p []byte) {
+	s := c.Loop().Scratch()
+	in, ok := (*s).(*input)
+	if !ok {
+		in = &input{loops: true}
+		*s = in
+	}
+	in.data, in.fresh = p, true
+	c.in = in
+}
+
+// keepInput has what is left outlive the event.
+func (c *Conn) keepInput() {
+	in := c.in
+	in.trim()
+	in.keep()
+	if in.loops {
+		in.loops = false
+		*c.Loop().Scratch() = nil
+	}
 }
 
 func (c *Conn) dropInput() {
 	if in := c.in; in != nil {
 		c.in = nil
 		c.flags |= dropped
-		if cap(in.own) > keepInput {
+		if cap(in.own) > keepPooled {
 			in.own = nil
 		}
 		in.data, in.at, in.held = nil, 0, false
-		if s := c.Loop().Scratch(); *s == nil {
-			*s = in
-		} else {
+		if !in.loops {
 			inputs.Put(in)
 		}
 	}
@@ -271,14 +285,15 @@ func (c *Conn) worked(done bool) {
 		if left == 0 || c.b.Closed() || c.b.Closing() {
 			c.dropInput()
 		} else {
-			in.trim()
-			in.keep()
+			c.keepInput()
 		}
 	}
 	if !done && !c.b.Closed() {
 		c.b.RequestFlush() // if HandleError does not close, the rest is worked on
 	}
-	c.sync()
+	if c.in != nil || c.flags&pausedBits != 0 || !c.b.Reading() {
+		c.sync()
+	}
 }
 
 // advance makes one step and hands on what it gave. It answers false when more input is needed.
@@ -474,7 +489,7 @@ func (c *Conn) received() error {
 		in.add(p)
 		in.fresh = true
 	} else {
-		c.unread().data = p
+		c.view(p)
 	}
 	c.work()
 	return nil
