@@ -173,8 +173,13 @@ func newScene(t testing.TB, c sim.Config) *scene {
 	return s
 }
 
+// conversation is a handler that makes itself at home in a channel.
+type conversation interface {
+	handler(c *chat.Conn) chat.Handler
+}
+
 // serve attaches a conversation behind a layer and returns the other end.
-func (s *scene) serve(cfg *tls.Config, h *lines, set ...func(*tlslayer.Layer)) *far {
+func (s *scene) serve(cfg *tls.Config, h conversation, set ...func(*tlslayer.Layer)) *far {
 	s.t.Helper()
 	sock, peer := s.Pair()
 	layer := tlslayer.Server(sock, cfg)
