@@ -62,7 +62,7 @@ func (l *Layer) advance() {
 		l.shake.inErr = err
 	}
 	l.d.Loop().GiveBack(b)
-	if err != core.ErrWouldBlock {
+	if h := l.shake; err != core.ErrWouldBlock && (h.next != nil || h.inErr != nil || opening(l.in)) {
 		l.step()
 	}
 }
@@ -71,6 +71,9 @@ func (l *Layer) advance() {
 func (l *Layer) step() {
 	h := l.shake
 	if h.next == nil {
+		if !h.client {
+			l.in = split(l.in)
+		}
 		h.next, h.stop = iter.Pull(h.run)
 	}
 	if h.offLoop {
@@ -138,12 +141,7 @@ func (h *handshake) goAway() {
 			return nil
 		}
 		l.stepped(parked)
-		switch l.state {
-		case shaking:
-			if len(l.in) > 0 || h.inErr != nil {
-				l.step()
-			}
-		case secured:
+		if l.state == secured {
 			l.d.Requeue(core.Read | core.Write)
 		}
 		l.d.Refresh()
@@ -182,7 +180,8 @@ func (nothing) Temporary() bool { return true }
 
 // Read takes from what came. If that is used up, the handshake's parks.
 func (w *wire) Read(p []byte) (int, error) {
-	for len(w.in) == 0 {
+	n := w.due()
+	for ; n == 0; n = w.due() {
 		h := w.shake
 		switch {
 		case h == nil:
@@ -193,7 +192,8 @@ func (w *wire) Read(p []byte) (int, error) {
 			return 0, net.ErrClosed
 		}
 	}
-	n := copy(p, w.in)
+	n = copy(p, w.in[:n])
+	w.rest -= int32(n)
 	if w.in = w.in[n:]; len(w.in) == 0 {
 		w.in = nil
 	}

@@ -303,6 +303,7 @@ func TestTruncated(t *testing.T) {
 				cause error
 			}{
 				{"FIN", func(f *far) { f.CloseWrite() }, tlslayer.ErrTruncated},
+				{"FIN in a header", func(f *far) { f.Say("\x17\x03\x03\x00"); f.CloseWrite() }, tlslayer.ErrTruncated},
 				{"FIN in a record", func(f *far) { f.Say("\x17\x03\x03\x00\x40half"); f.CloseWrite() }, tlslayer.ErrTruncated},
 				{"reset", func(f *far) { f.Reset() }, syscall.ECONNRESET},
 				{"garbage", func(f *far) { f.Say("\x17\x03\x03\x00\x20" + strings.Repeat("x", 32)) }, nil},
@@ -343,6 +344,7 @@ func TestHandshakeFails(t *testing.T) {
 		{"HTTP", server, func(_ *scene, f *far) { f.Say("GET / HTTP/1.0\r\n\r\n") }, "first record does not look like a TLS handshake"},
 		{"SSLv2", server, func(_ *scene, f *far) { f.Say("\x80\x2e\x01\x03\x01" + strings.Repeat("x", 50)) }, "SSLv2"},
 		{"nothing but FIN", server, func(_ *scene, f *far) { f.CloseWrite() }, "EOF"},
+		{"FIN in a header", server, func(_ *scene, f *far) { f.Say("\x16\x03\x01\x02"); f.CloseWrite() }, "unexpected EOF"},
 		{"FIN in ClientHello", server, func(_ *scene, f *far) { f.Say("\x16\x03\x01\x02\x00\x01"); f.CloseWrite() }, "unexpected EOF"},
 		{"reset", server, func(_ *scene, f *far) { f.Say("\x16\x03\x01"); f.Reset() }, "reset"},
 		{"reset behind ServerHello", server, func(s *scene, f *far) {
