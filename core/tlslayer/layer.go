@@ -14,6 +14,11 @@ import (
 // DefaultHandshakeTimeout is how long a handshake may take.
 const DefaultHandshakeTimeout = 10 * time.Second
 
+// DefaultHandshakeLimit is how many bytes a client may send in a handshake: mostly its ClientHello, which seldom has 2 KB, and
+// its certificates if it is asked for some. While it is not over a handshake holds about four times of what was said, and
+// the limits of crypto/tls itself are 64 KB for each message and 256 KB for certificates.
+const DefaultHandshakeLimit = 16 << 10
+
 const (
 	// chunk is how much plaintext is encrypted for one send: with what the records add it fits a lent buffer.
 	chunk = 56 << 10
@@ -25,7 +30,8 @@ const (
 
 // Causes with which a channel closes.
 var (
-	// ErrHandshake is the cause when the handshake failed; the error of crypto/tls is wrapped with it.
+	// ErrHandshake is the cause when the handshake failed; the error of crypto/tls is wrapped with it, or core.ErrTooLong if
+	// the client said more than the limit.
 	ErrHandshake = errors.New("tlslayer: handshake failed")
 
 	// ErrHandshakeTimeout is the cause when it took too long. It is a core.ErrTimeout, too.

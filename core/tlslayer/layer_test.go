@@ -376,6 +376,61 @@ func TestHandshakeFails(t *testing.T) {
 	}
 }
 
+// What a client says before there is a conversation has a limit, however it is parted in records. Its data is not meant.
+func TestHandshakeLimit(t *testing.T) {
+	for name, version := range versions {
+		t.Run(name, func(t *testing.T) {
+			server, client := configs(version)
+			client.NextProtos = strings.Fields(strings.Repeat(strings.Repeat("x", 200)+" ", 70))
+			hello := clientHello(t, client)
+			require.Less(t, len(hello), tlslayer.DefaultHandshakeLimit)
+			require.Greater(t, len(hello)+200, tlslayer.DefaultHandshakeLimit*7/8)
+
+			attempt := func(said string, set ...func(*tlslayer.Layer)) error {
+				s := newScene(t, sim.Config{})
+				h := &lines{}
+				s.serve(server, h, set...).Say(said)
+				s.Settle()
+				return h.cause
+			}
+			limit := func(n int) func(*tlslayer.Layer) {
+				return func(l *tlslayer.Layer) { l.SetHandshakeLimit(n) }
+			}
+			tiny := "" // the same in records of one byte
+			for _, b := range []byte(hello[5:]) {
+				tiny += "\x16\x03\x01\x00\x01" + string([]byte{b})
+			}
+			require.NoError(t, attempt(hello), "the server has answered and waits")
+			require.NoError(t, attempt(hello, limit(2*len(hello))))
+			for _, err := range []error{
+				attempt(hello, limit(len(hello)/2)),
+				attempt(hello[:len(hello)/2], limit(len(hello)/2-1)),
+				attempt(tiny),
+				attempt(tiny[:tlslayer.DefaultHandshakeLimit+6]),
+			} {
+				require.ErrorIs(t, err, tlslayer.ErrHandshake)
+				require.ErrorIs(t, err, core.ErrTooLong)
+			}
+			require.NoError(t, attempt(tiny, limit(0)))
+			require.NoError(t, attempt(tiny[:tlslayer.DefaultHandshakeLimit-6]), "it may be whole soon")
+
+			s := newScene(t, sim.Config{})
+			h := &lines{}
+			g := &gather{far: s.serve(server, h)}
+			client.NextProtos = nil
+			c := tls.Client(g, client)
+			require.NoError(t, c.Handshake())
+			g.hold = true
+			text := strings.Repeat("x", 2*tlslayer.DefaultHandshakeLimit)
+			_, err := c.Write([]byte(text + "\r\n"))
+			require.NoError(t, err)
+			g.release()
+			s.Settle()
+			require.Equal(t, []string{"secure", text}, h.log)
+		})
+	}
+}
+
 // once is a far end that reads one flight and then nothing more.
 type once struct {
 	*far
