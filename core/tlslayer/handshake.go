@@ -195,8 +195,8 @@ func (nothing) Temporary() bool { return true }
 
 // Read takes from what came. If that is used up, the handshake's parks.
 func (w *wire) Read(p []byte) (int, error) {
-	n := w.due()
-	for ; n == 0; n = w.due() {
+	n := w.next(len(p))
+	for ; n == 0; n = w.next(len(p)) {
 		h := w.shake
 		switch {
 		case h == nil:
@@ -213,7 +213,6 @@ func (w *wire) Read(p []byte) (int, error) {
 			return 0, errTooLong
 		}
 	}
-	w.rest -= int32(n)
 	if w.in = w.in[n:]; len(w.in) == 0 {
 		w.in = nil
 	}

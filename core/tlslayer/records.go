@@ -3,7 +3,7 @@ package tlslayer
 import "encoding/binary"
 
 // crypto/tls collects records in one buffer and handshake messages in another. Both grow with what they are given at a time,
-// by doubling, and keep their size as long as the connection lives. So it is given one record at a time, and the server's end
+// by doubling, and keep their size as long as the connection lives. So it is given whole records, and the server's end
 // gives it the ClientHello, which with a key share of X25519MLKEM768 is the largest thing that many conversations ever
 // say, in records so small that the first buffer does not grow.
 
@@ -63,9 +63,10 @@ func split(in []byte) []byte {
 	return append(out, behind...)
 }
 
-// due is how much of what came crypto/tls may be given at once: no more than the rest of a record, and no part of a header,
-// which does not tell yet where the record ends.
-func (w *wire) due() int {
+// next is how much of what came crypto/tls is given now, at most so many bytes: nothing behind the end of a record unless it
+// is a record too that is whole, and in a handshake not even that; no part of a header, which does not tell yet where the
+// record ends.
+func (w *wire) next(most int) int {
 	if w.rest == 0 {
 		switch {
 		case len(w.in) >= recordHeader:
@@ -74,5 +75,15 @@ func (w *wire) due() int {
 			w.rest = int32(len(w.in)) // there will be no more of it: crypto/tls finds out where it was cut
 		}
 	}
-	return min(int(w.rest), len(w.in))
+	most = min(most, len(w.in))
+	n := min(int(w.rest), most)
+	w.rest -= int32(n)
+	for w.shake == nil && w.rest == 0 && n+recordHeader <= most {
+		m := n + recordHeader + bodyLen(w.in[n:])
+		if m > most {
+			break
+		}
+		n = m
+	}
+	return n
 }
