@@ -78,8 +78,7 @@ func (p *Peer) work() {
 	c := p.c
 	for len(p.out) > 0 && c.state == connected && c.err == nil && c.room() > 0 {
 		n, err := c.Send(p.out)
-		p.out = p.out[n:]
-		if err != nil && err != core.ErrWouldBlock {
+		if p.out = p.out[n:]; len(p.out) == 0 || err != nil && err != core.ErrWouldBlock {
 			p.out = nil
 		}
 	}

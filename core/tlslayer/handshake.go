@@ -2,6 +2,7 @@ package tlslayer
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"iter"
 	"net"
@@ -16,6 +17,8 @@ type handshake struct {
 	l       *Layer
 	client  bool
 	offLoop bool
+	limit   int // for said; 0: none
+	said    int // by the peer, as far as crypto/tls took it
 	timeout time.Duration
 	timer   *core.Timer
 
@@ -37,11 +40,18 @@ type handshake struct {
 func newLayer(s core.Socket, client bool) *Layer {
 	l := &Layer{Socket: s}
 	l.shake = &handshake{l: l, client: client, timeout: DefaultHandshakeTimeout}
+	if !client {
+		l.shake.limit = DefaultHandshakeLimit
+	}
 	return l
 }
 
 // SetHandshakeTimeout replaces DefaultHandshakeTimeout; 0: none.
 func (l *Layer) SetHandshakeTimeout(t time.Duration) { l.shake.timeout = t }
+
+// SetHandshakeLimit sets how many bytes the peer may send in the handshake; 0: only crypto/tls has limits, which is a
+// client's default. A server's is DefaultHandshakeLimit.
+func (l *Layer) SetHandshakeLimit(n int) { l.shake.limit = n }
 
 // SetOffLoop has the handshake's work done on workers (core.Go): its public-key operations take some hundred microseconds
 // of CPU, in which others on the loop wait. It costs two changes of goroutine for each handshake. The funcs of the
@@ -62,15 +72,20 @@ func (l *Layer) advance() {
 		l.shake.inErr = err
 	}
 	l.d.Loop().GiveBack(b)
-	if err != core.ErrWouldBlock {
+	if h := l.shake; err != core.ErrWouldBlock && (h.next != nil || h.inErr != nil || opening(l.in) || h.tooLong(len(l.in))) {
 		l.step()
 	}
 }
+
+func (h *handshake) tooLong(n int) bool { return h.limit > 0 && n > h.limit }
 
 // step runs the handshake until it needs input, or is over.
 func (l *Layer) step() {
 	h := l.shake
 	if h.next == nil {
+		if !h.client {
+			l.in = split(l.in)
+		}
 		h.next, h.stop = iter.Pull(h.run)
 	}
 	if h.offLoop {
@@ -138,12 +153,7 @@ func (h *handshake) goAway() {
 			return nil
 		}
 		l.stepped(parked)
-		switch l.state {
-		case shaking:
-			if len(l.in) > 0 || h.inErr != nil {
-				l.step()
-			}
-		case secured:
+		if l.state == secured {
 			l.d.Requeue(core.Read | core.Write)
 		}
 		l.d.Refresh()
@@ -174,6 +184,9 @@ type wire Layer
 // errNothing is temporary, for crypto/tls: the Read may be repeated.
 var errNothing net.Error = nothing{}
 
+// errTooLong is what a handshake fails with whose limit is reached.
+var errTooLong = fmt.Errorf("the peer says more than a handshake may have: %w", core.ErrTooLong)
+
 type nothing struct{}
 
 func (nothing) Error() string   { return "tlslayer: no input" }
@@ -182,7 +195,8 @@ func (nothing) Temporary() bool { return true }
 
 // Read takes from what came. If that is used up, the handshake's parks.
 func (w *wire) Read(p []byte) (int, error) {
-	for len(w.in) == 0 {
+	n := w.next(len(p))
+	for ; n == 0; n = w.next(len(p)) {
 		h := w.shake
 		switch {
 		case h == nil:
@@ -193,7 +207,12 @@ func (w *wire) Read(p []byte) (int, error) {
 			return 0, net.ErrClosed
 		}
 	}
-	n := copy(p, w.in)
+	n = copy(p, w.in[:n])
+	if h := w.shake; h != nil {
+		if h.said += n; h.tooLong(h.said) {
+			return 0, errTooLong
+		}
+	}
 	if w.in = w.in[n:]; len(w.in) == 0 {
 		w.in = nil
 	}

@@ -14,6 +14,11 @@ import (
 // DefaultHandshakeTimeout is how long a handshake may take.
 const DefaultHandshakeTimeout = 10 * time.Second
 
+// DefaultHandshakeLimit is how many bytes a client may send in a handshake: mostly its ClientHello, which seldom has 2 KB, and
+// its certificates if it is asked for some. While it is not over a handshake holds about four times of what was said, and
+// the limits of crypto/tls itself are 64 KB for each message and 256 KB for certificates.
+const DefaultHandshakeLimit = 16 << 10
+
 const (
 	// chunk is how much plaintext is encrypted for one send: with what the records add it fits a lent buffer.
 	chunk = 56 << 10
@@ -25,7 +30,8 @@ const (
 
 // Causes with which a channel closes.
 var (
-	// ErrHandshake is the cause when the handshake failed; the error of crypto/tls is wrapped with it.
+	// ErrHandshake is the cause when the handshake failed; the error of crypto/tls is wrapped with it, or core.ErrTooLong if
+	// the client said more than the limit.
 	ErrHandshake = errors.New("tlslayer: handshake failed")
 
 	// ErrHandshakeTimeout is the cause when it took too long. It is a core.ErrTimeout, too.
@@ -43,14 +49,15 @@ type Layer struct {
 	conn  *tls.Conn
 	d     *core.Dispatcher
 	shake *handshake // nil: it is over
-	state state
 
 	in      []byte // ciphertext that was received and that crypto/tls has not taken
 	out     []byte // ciphertext that was not sent
-	pending bool   // crypto/tls may hold plaintext, or recvErr is to be told
-	fin     bool   // CloseWrite is due below when out is sent
-	recvErr error  // what every further Recv answers, when what came before is delivered
-	sendErr error  // what every further Send answers
+	rest    int32  // of the record of which crypto/tls was given a part
+	state   state
+	pending bool  // crypto/tls may hold plaintext, or recvErr is to be told
+	fin     bool  // CloseWrite is due below when out is sent
+	recvErr error // what every further Recv answers, when what came before is delivered
+	sendErr error // what every further Send answers
 }
 
 type state uint8
@@ -169,7 +176,7 @@ func (l *Layer) Ready(got core.Interest) core.Interest {
 }
 
 // Pending tells whether there is plaintext, or ciphertext that may become some.
-func (l *Layer) Pending() bool { return l.state == secured && (l.pending || len(l.in) > 0) }
+func (l *Layer) Pending() bool { return l.state == secured && l.pending }
 
 // Inner returns the socket below.
 func (l *Layer) Inner() core.Socket { return l.Socket }
@@ -198,10 +205,11 @@ func (l *Layer) Recv(p []byte) (int, error) {
 	}
 	for read := 0; read < len(p) && len(l.out) <= backlog; {
 		b := l.d.Loop().Borrow(core.LargeBuffer)
-		n, err := l.Socket.Recv(b[:min(len(p), core.LargeBuffer)])
+		k := copy(b[:core.LargeBuffer], l.in) // a part of a header
+		n, err := l.Socket.Recv(b[k:min(k+len(p), core.LargeBuffer)])
 		if err == nil {
 			read += n
-			l.in = b[:n]
+			l.in = b[:k+n]
 			n, err = l.decrypt(p)
 			l.keep()
 		} else if err == io.EOF {
@@ -233,7 +241,9 @@ func (l *Layer) decrypt(p []byte) (n int, err error) {
 		if err == errNothing {
 			break
 		}
-		l.recvErr = err
+		if l.recvErr = err; err != nil {
+			l.in = nil
+		}
 	}
 	if len(l.out) > 0 {
 		l.flush() // an alert, or the answer to KeyUpdate

@@ -173,8 +173,13 @@ func newScene(t testing.TB, c sim.Config) *scene {
 	return s
 }
 
+// conversation is a handler that makes itself at home in a channel.
+type conversation interface {
+	handler(c *chat.Conn) chat.Handler
+}
+
 // serve attaches a conversation behind a layer and returns the other end.
-func (s *scene) serve(cfg *tls.Config, h *lines, set ...func(*tlslayer.Layer)) *far {
+func (s *scene) serve(cfg *tls.Config, h conversation, set ...func(*tlslayer.Layer)) *far {
 	s.t.Helper()
 	sock, peer := s.Pair()
 	layer := tlslayer.Server(sock, cfg)
@@ -298,6 +303,7 @@ func TestTruncated(t *testing.T) {
 				cause error
 			}{
 				{"FIN", func(f *far) { f.CloseWrite() }, tlslayer.ErrTruncated},
+				{"FIN in a header", func(f *far) { f.Say("\x17\x03\x03\x00"); f.CloseWrite() }, tlslayer.ErrTruncated},
 				{"FIN in a record", func(f *far) { f.Say("\x17\x03\x03\x00\x40half"); f.CloseWrite() }, tlslayer.ErrTruncated},
 				{"reset", func(f *far) { f.Reset() }, syscall.ECONNRESET},
 				{"garbage", func(f *far) { f.Say("\x17\x03\x03\x00\x20" + strings.Repeat("x", 32)) }, nil},
@@ -338,6 +344,7 @@ func TestHandshakeFails(t *testing.T) {
 		{"HTTP", server, func(_ *scene, f *far) { f.Say("GET / HTTP/1.0\r\n\r\n") }, "first record does not look like a TLS handshake"},
 		{"SSLv2", server, func(_ *scene, f *far) { f.Say("\x80\x2e\x01\x03\x01" + strings.Repeat("x", 50)) }, "SSLv2"},
 		{"nothing but FIN", server, func(_ *scene, f *far) { f.CloseWrite() }, "EOF"},
+		{"FIN in a header", server, func(_ *scene, f *far) { f.Say("\x16\x03\x01\x02"); f.CloseWrite() }, "unexpected EOF"},
 		{"FIN in ClientHello", server, func(_ *scene, f *far) { f.Say("\x16\x03\x01\x02\x00\x01"); f.CloseWrite() }, "unexpected EOF"},
 		{"reset", server, func(_ *scene, f *far) { f.Say("\x16\x03\x01"); f.Reset() }, "reset"},
 		{"reset behind ServerHello", server, func(s *scene, f *far) {
@@ -365,6 +372,61 @@ func TestHandshakeFails(t *testing.T) {
 				require.True(t, f.Ended())
 			}
 			require.Zero(t, s.loop.Stats().Channels)
+		})
+	}
+}
+
+// What a client says before there is a conversation has a limit, however it is parted in records. Its data is not meant.
+func TestHandshakeLimit(t *testing.T) {
+	for name, version := range versions {
+		t.Run(name, func(t *testing.T) {
+			server, client := configs(version)
+			client.NextProtos = strings.Fields(strings.Repeat(strings.Repeat("x", 200)+" ", 70))
+			hello := clientHello(t, client)
+			require.Less(t, len(hello), tlslayer.DefaultHandshakeLimit)
+			require.Greater(t, len(hello)+200, tlslayer.DefaultHandshakeLimit*7/8)
+
+			attempt := func(said string, set ...func(*tlslayer.Layer)) error {
+				s := newScene(t, sim.Config{})
+				h := &lines{}
+				s.serve(server, h, set...).Say(said)
+				s.Settle()
+				return h.cause
+			}
+			limit := func(n int) func(*tlslayer.Layer) {
+				return func(l *tlslayer.Layer) { l.SetHandshakeLimit(n) }
+			}
+			tiny := "" // the same in records of one byte
+			for _, b := range []byte(hello[5:]) {
+				tiny += "\x16\x03\x01\x00\x01" + string([]byte{b})
+			}
+			require.NoError(t, attempt(hello), "the server has answered and waits")
+			require.NoError(t, attempt(hello, limit(2*len(hello))))
+			for _, err := range []error{
+				attempt(hello, limit(len(hello)/2)),
+				attempt(hello[:len(hello)/2], limit(len(hello)/2-1)),
+				attempt(tiny),
+				attempt(tiny[:tlslayer.DefaultHandshakeLimit+6]),
+			} {
+				require.ErrorIs(t, err, tlslayer.ErrHandshake)
+				require.ErrorIs(t, err, core.ErrTooLong)
+			}
+			require.NoError(t, attempt(tiny, limit(0)))
+			require.NoError(t, attempt(tiny[:tlslayer.DefaultHandshakeLimit-6]), "it may be whole soon")
+
+			s := newScene(t, sim.Config{})
+			h := &lines{}
+			g := &gather{far: s.serve(server, h)}
+			client.NextProtos = nil
+			c := tls.Client(g, client)
+			require.NoError(t, c.Handshake())
+			g.hold = true
+			text := strings.Repeat("x", 2*tlslayer.DefaultHandshakeLimit)
+			_, err := c.Write([]byte(text + "\r\n"))
+			require.NoError(t, err)
+			g.release()
+			s.Settle()
+			require.Equal(t, []string{"secure", text}, h.log)
 		})
 	}
 }

@@ -3,6 +3,7 @@ package tlslayer_test
 import (
 	"crypto/tls"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,44 +12,80 @@ import (
 	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core/sim"
 	"github.com/parley-go/parley/core/tlslayer"
+	"github.com/parley-go/parley/internal/race"
 )
 
-func inUse() int64 {
+// usage is what is in use, in bytes.
+type usage struct{ heap, stacks int64 }
+
+func inUse() usage {
 	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC()
+	for range 3 { // a stack shrinks by half in each
+		runtime.GC()
+	}
 	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc + m.StackInuse)
+	return usage{int64(m.HeapAlloc), int64(m.StackInuse)}
+}
+
+// since is how much more is in use than before, for each of n.
+func (before usage) since(t *testing.T, n int) usage {
+	now := inUse()
+	each := usage{(now.heap - before.heap) / int64(n), (now.stacks - before.stacks) / int64(n)}
+	t.Logf("%d bytes and a stack of %d for each", each.heap, each.stacks)
+	return each
 }
 
 // Clients that begin a handshake and stop there cost little, for a short time.
 func TestHalfOpenHandshakes(t *testing.T) {
-	server, client := configs(tls.VersionTLS13)
-	hello := clientHello(t, client)
+	x25519 := func(version uint16) string {
+		_, client := configs(version)
+		client.CurvePreferences = []tls.CurveID{tls.X25519}
+		return clientHello(t, client)
+	}
+	_, client := configs(tls.VersionTLS13)
+	hybrid := clientHello(t, client) // its key exchange is X25519MLKEM768
+	require.Greater(t, len(hybrid), 1200)
+	client.NextProtos = strings.Fields(strings.Repeat(strings.Repeat("x", 200)+" ", 70))
+	large := clientHello(t, client)
+	require.Greater(t, len(large), 14<<10)
+
+	const parked = 8 << 10 // the stack of a handshake: the key exchange makes it that large, and it never uses less than a quarter
 	for _, tt := range []struct {
-		name  string
-		said  string
-		conns int
-		most  int64 // bytes, with those of the simulated connection and of what it holds unread
+		name string
+		said string
+		most usage // with the simulated connection
 	}{
-		{"nothing said", "", 10_000, 4 << 10},
-		{"half a ClientHello", hello[:len(hello)/2], 10_000, 18 << 10},
-		{"a ClientHello", hello, 1000, 40 << 10}, // crypto/tls keeps it, and the key exchange (X25519MLKEM768) is large
+		{"nothing", "", usage{2900, 0}},
+		{"half a ClientHello", hybrid[:len(hybrid)/2], usage{3700, 0}},
+		{"a ClientHello without its end", hybrid[:len(hybrid)-1], usage{4500, 0}},
+		{"a ClientHello of TLS 1.2", x25519(tls.VersionTLS12), usage{6900, parked}},
+		{"a ClientHello with X25519", x25519(tls.VersionTLS13), usage{8300, parked}},
+		{"a ClientHello with X25519MLKEM768", hybrid, usage{12_900, parked}},
+		{"a large ClientHello", large, usage{61_000, parked}}, // crypto/tls keeps it, and all its parts
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			const conns = 300
+			server, _ := configs(tls.VersionTLS13)
+			server.MinVersion = tls.VersionTLS12
 			s := newScene(t, sim.Config{Untraced: true})
-			before, goroutines := inUse(), runtime.NumGoroutine()
-			for range tt.conns {
-				h := &lines{}
-				f := s.serve(server, h)
+			goroutines := runtime.NumGoroutine()
+			begin := func() {
+				f := s.serve(server, &lines{})
 				f.Say(tt.said)
+				f.Peer.Read()
+			}
+			begin() // what the first one makes is for all
+			before := inUse()
+			for range conns {
+				begin()
 			}
 			s.Advance(time.Second)
-			each := (inUse() - before) / int64(tt.conns)
-			t.Logf("%d bytes for each", each)
-
-			require.Less(t, each, tt.most)
-			require.Equal(t, tt.conns, s.loop.Stats().Channels)
+			each := before.since(t, conns)
+			require.Less(t, each.heap, tt.most.heap)
+			if !race.Enabled {
+				require.Less(t, each.stacks, tt.most.stacks+512)
+			}
+			require.Equal(t, 1+conns, s.loop.Stats().Channels)
 			s.Advance(tlslayer.DefaultHandshakeTimeout)
 			require.Zero(t, s.loop.Stats().Channels, "all timed out")
 			require.LessOrEqual(t, runtime.NumGoroutine(), goroutines, "no coroutine is left")
@@ -67,19 +104,49 @@ func clientHello(t *testing.T, cfg *tls.Config) string {
 
 // What an idle connection costs, with the simulated one under it; the real ones are measured by bench.
 func TestMemoryPerIdle(t *testing.T) {
-	const conns = 300
-	for name, version := range versions {
-		server, client := configs(version)
-		s := newScene(t, sim.Config{Untraced: true})
-		ends := make([]*tls.Conn, conns)
-		before := inUse()
-		for i := range ends {
-			ends[i] = tls.Client(s.serve(server, &lines{}), client)
-			require.NoError(t, ends[i].Handshake())
-		}
-		both := (inUse() - before) / conns
-		t.Logf("%s: %d bytes for both ends", name, both)
-		require.Less(t, both, int64(40<<10))
-		runtime.KeepAlive(ends)
+	conns := 200
+	if race.Enabled {
+		conns = 50
+	}
+	line := strings.Repeat("x", 30) + "\r\n"
+	for _, tt := range []struct {
+		name    string
+		version uint16
+		sent    int // records of 32 bytes at a time
+		length  int // or bytes in records as large as they can be
+		most    int64
+	}{
+		{"TLS12, nothing", tls.VersionTLS12, 0, 0, 5600},
+		{"TLS13, nothing", tls.VersionTLS13, 0, 0, 6800},
+		{"TLS13, a small record", tls.VersionTLS13, 1, 0, 6800},
+		{"TLS13, small records", tls.VersionTLS13, 100, 0, 6800},
+		{"TLS13, large records", tls.VersionTLS13, 0, 100_000, 25_500}, // crypto/tls keeps the room for one
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server, client := configs(tt.version)
+			client.DynamicRecordSizingDisabled = true
+			s := newScene(t, sim.Config{Untraced: true})
+			converse := func() {
+				g := &gather{far: s.serve(server, &echo{})}
+				c := tls.Client(g, client)
+				require.NoError(t, c.Handshake())
+				g.hold = true
+				for range tt.sent {
+					_, err := c.Write([]byte(line))
+					require.NoError(t, err)
+				}
+				_, err := c.Write([]byte(strings.Repeat(line, tt.length/len(line))))
+				require.NoError(t, err)
+				g.release()
+				g.Peer.Read()
+			}
+			converse() // what the first one makes is for all
+			before := inUse()
+			for range conns {
+				converse()
+			}
+			require.Less(t, before.since(t, conns).heap, tt.most)
+			require.Equal(t, 1+conns, s.loop.Stats().Channels)
+		})
 	}
 }
