@@ -27,6 +27,8 @@ func headline(s scenario) (title, unit string, figure func(sample) float64) {
 		return fmt.Sprintf("Latency at %.0f %% of what the goroutine server can do", 100*share), "p99 in µs", p99
 	case s.calls:
 		return "A connection for each line", "CPU µs for each", perLine
+	case s.kind == telling:
+		return fmt.Sprintf("A message of %d bytes to %d members of a room", s.length, s.conns), "CPU µs for each delivery", perLine
 	case s.kind == web:
 		return fmt.Sprintf("HTTP: %d connections, depth %d", s.conns, s.depth), "CPU µs for each request", perLine
 	}

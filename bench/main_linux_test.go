@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -16,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -55,6 +57,9 @@ func mistaken(what string) error {
 	if strings.HasSuffix(what, "mail") {
 		return mistakenMail(what, ln)
 	}
+	if what, ok := strings.CutSuffix(what, " in a room"); ok {
+		return mistakenRoom(what, ln)
+	}
 	if inner, ok := strings.CutSuffix(what, " over TLS"); ok {
 		cert, err := tlslayer.SelfSigned("localhost")
 		if err != nil {
@@ -83,6 +88,53 @@ func mistaken(what string) error {
 				if _, err := conn.Write(buf); err != nil {
 					return
 				}
+			}
+		}()
+	}
+}
+
+// mistakenRoom is a room in which something is wrong with what the second member hears of the tenth line.
+func mistakenRoom(what string, ln net.Listener) error {
+	var (
+		mu      sync.Mutex
+		members []net.Conn
+		said    int
+	)
+	tell := func(line []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		said++
+		for i, m := range members {
+			if said == 10 && i == 1 {
+				switch what {
+				case "flips a bit":
+					line[0] ^= 1
+					_, _ = m.Write(line)
+					line[0] ^= 1
+				case "tells two lines at once":
+					_, _ = m.Write(append(line[:len(line):len(line)], line...))
+				}
+				continue
+			}
+			_, _ = m.Write(line)
+		}
+	}
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		members = append(members, conn)
+		mu.Unlock()
+		go func() {
+			defer conn.Close()
+			for r := bufio.NewReader(conn); ; {
+				line, err := r.ReadBytes('\n')
+				if err != nil {
+					return
+				}
+				tell(line)
 			}
 		}()
 	}
@@ -238,6 +290,10 @@ func TestFit(t *testing.T) {
 	require.Equal(t, 864, idle.fit(1024).idle)
 	require.Equal(t, 814, scenario{conns: 50, idle: 10_000}.fit(1024).idle)
 	require.Zero(t, scenario{conns: 50}.fit(16).idle)
+	crowd := scenario{kind: telling, conns: 10_000}
+	require.Equal(t, crowd, crowd.fit(20_000))
+	require.Equal(t, 864, crowd.fit(1024).conns)
+	require.Equal(t, 1, crowd.fit(16).conns)
 }
 
 func TestDigits(t *testing.T) {
@@ -279,6 +335,26 @@ httppipe: 50 connections, depth 16, requests
       server  µs/request    min    max  / nginx  requests/s  busy  user
        nginx       4.000  4.000  4.000     1.00        1000    0%   25%
   parleyhttp       3.000  3.000  3.000     0.75        1000    0%   25%
+`, out.String())
+}
+
+func TestBroadcastTable(t *testing.T) {
+	var r report
+	for i, server := range []string{"parleyroom", "gosend", "csend"} {
+		for _, us := range []int{8, 4, 2} { // the machine was slower at first, for all
+			r.add(sample{Scenario: "broadcast", Server: server, Result: &load.Result{
+				Lines: 1000, Elapsed: time.Second, CPU: time.Duration(us*(5-i)) * time.Millisecond, User: 10, System: 30,
+			}})
+		}
+	}
+	var out strings.Builder
+	r.table(&out, scenario{name: "broadcast", kind: telling, conns: 10_000, depth: 1, length: 64})
+	require.Equal(t, `
+broadcast: 10000 members of a room, a message of 64 bytes to all of them
+      server  µs/delivery    min    max  / gosend  / csend  deliveries/s  busy  user
+  parleyroom        20.00  10.00  40.00      1.25     1.67          1000    2%   25%
+      gosend        16.00  8.000  32.00      1.00     1.33          1000    2%   25%
+       csend        12.00  6.000  24.00      0.75     1.00          1000    1%   25%
 `, out.String())
 }
 
@@ -410,6 +486,8 @@ func TestRunFails(t *testing.T) {
 		{"a", "does not start", "scenario a: wrong ended by itself: exit status 3: no"},
 		{"a", "dies", "scenario a: wrong ended by itself: exit status 3: so long"},
 		{"tls", "flips a bit over TLS", "scenario tls: wrong: connection .*: wrong byte .* at offset 0 of 32"},
+		{"broadcast", "flips a bit in a room", "scenario broadcast: wrong: connection 1: wrong byte .* at offset 0 of 64"},
+		{"broadcast", "tells two lines at once in a room", "scenario broadcast: wrong: connection 1: .*(not sent|more than were sent|wrong byte)"},
 		{"http", "knows nothing on the web", `scenario http: wrong: the first response: not 200: "404 Not Found"`},
 		{"httppipe", "counts on the web", "scenario httppipe: wrong: connection .*: wrong byte .* of a response"},
 		{"smtpd", "refuses mail", "scenario smtpd: wrong: .*smtp-source: fatal: .*554 no"},

@@ -37,8 +37,9 @@ func (m *measurement) run(ctx context.Context, out io.Writer) error {
 	}
 	for _, wanted := range m.scenarios {
 		s := wanted.fit(int(min(files.Max, 1<<20)))
-		if s.idle < wanted.idle {
-			fmt.Fprintf(m.log, "%s: %d idle connections instead of %d: at most %d files may be open\n", s.name, s.idle, wanted.idle, files.Max)
+		if s.idle+s.conns < wanted.idle+wanted.conns {
+			fmt.Fprintf(m.log, "%s: %d connections instead of %d: at most %d files may be open\n",
+				s.name, s.idle+s.conns, wanted.idle+wanted.conns, files.Max)
 		}
 		measure := m.speaking
 		switch {
@@ -142,12 +143,13 @@ func (m *measurement) load(ctx context.Context, s scenario, p *process, rate flo
 	}
 	r, err := generate[load.Result](ctx, cpu, interval+warmup+time.Minute, m.programs.lineload,
 		"-connect", p.addr, "-tls", s.tls, "-http="+strconv.FormatBool(s.kind == web),
+		"-broadcast="+strconv.FormatBool(s.kind == telling),
 		"-pid", strconv.Itoa(p.cmd.Process.Pid),
 		"-conns", strconv.Itoa(s.conns), "-rate", fmt.Sprint(rate), "-calls="+strconv.FormatBool(s.calls),
 		"-depth", strconv.Itoa(s.depth), "-length", strconv.Itoa(s.length),
 		"-idle", strconv.Itoa(s.idle), "-warmup", warmup.String(), "-interval", interval.String())
 	if err == nil && r.Lines == 0 {
-		err = fmt.Errorf("no %s came back in %v", s.unit(), r.Elapsed)
+		err = fmt.Errorf("no %s in %v", s.unit(), r.Elapsed)
 	}
 	return r, p.check(err)
 }

@@ -171,7 +171,10 @@ func (r *report) loadTable(out io.Writer, s scenario) {
 		how = fmt.Sprintf("each for one line of %d bytes", s.length)
 	}
 	connections := "connections"
-	if s.conns == 1 {
+	switch {
+	case s.kind == telling:
+		connections, how = "members of a room", fmt.Sprintf("a message of %d bytes to all of them", s.length)
+	case s.conns == 1:
 		connections = "connection"
 	}
 	fmt.Fprintf(out, "\n%s: %d %s%s, %s%s\n", s.name, s.conns, connections, idle, how, over(s))
@@ -180,7 +183,7 @@ func (r *report) loadTable(out io.Writer, s scenario) {
 	for _, ref := range refs {
 		fmt.Fprintf(w, "/ %s\t", ref)
 	}
-	fmt.Fprintf(w, "%ss/s\tbusy\tuser\t\n", s.unit())
+	fmt.Fprintf(w, "%s/s\tbusy\tuser\t\n", s.units())
 	for _, name := range names {
 		us := r.column(s.name, name, perLine)
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t", name, digits(median(us)), digits(slices.Min(us)), digits(slices.Max(us)))

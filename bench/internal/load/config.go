@@ -21,6 +21,10 @@ type Config struct {
 	// connection sends its next lines when those before are back. It wants depth 1.
 	Rate float64
 
+	// Broadcast has the connections be members of a room: a line that one of them sends is due on all of them, and when it
+	// is there, the next one sends another. It wants depth 1.
+	Broadcast bool
+
 	TLS  uint16 // its version, tls.VersionTLS12 or 13; 0: in the clear
 	HTTP bool   // the lines are requests: see Body
 
@@ -47,6 +51,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("%d connections: at least 1", c.Conns)
 	case c.Rate != 0 && (!(c.Rate >= 1 && c.Rate <= 1e7) || c.Depth != 1):
 		return fmt.Errorf("%v lines per second at depth %d: from 1 to 10 million, at depth 1", c.Rate, c.Depth)
+	case c.Broadcast && (c.Depth != 1 || c.Rate != 0 || c.Idle > 0 || c.HTTP):
+		return errors.New("broadcast: depth 1, no rate, no idle connections, no HTTP")
 	case c.Depth < 1:
 		return fmt.Errorf("depth %d: at least 1", c.Depth)
 	case c.HTTP && (c.Length != 0 || c.Idle > 0 || c.Depth > maxBatch/len(request)/16):
@@ -65,7 +71,7 @@ func (c *Config) check() error {
 
 // Result is what came of it.
 type Result struct {
-	Lines   float64       `json:"lines"`      // or responses, compared in the counted interval; bytes by the length of one
+	Lines   float64       `json:"lines"`      // or responses, or copies of a broadcast, compared in the counted interval; bytes by the length of one
 	Elapsed time.Duration `json:"elapsed_ns"` // how long the interval really was
 	CPU     time.Duration `json:"cpu_ns"`     // that the server used in it
 	User    time.Duration `json:"user_ns"`    // the kernel's estimate, in steps of 10 ms, of how CPU divides

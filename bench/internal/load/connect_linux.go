@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"time"
 
@@ -85,11 +84,7 @@ func (c *caller) dial(i, n int) error {
 	k := &c.calls[i]
 	*k = call{fd: fd, opened: time.Now(), line: n % c.text.count}
 	c.open++
-	if from, ok := source(c.addr.Addr(), n); ok {
-		// The port is chosen with regard to where the connection goes.
-		err = errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1),
-			os.NewSyscallError("bind", unix.Bind(fd, from)))
-	}
+	err = bindSource(fd, c.addr.Addr(), n)
 	if err == nil {
 		err = errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
 			os.NewSyscallError("connect", started(unix.Connect(fd, c.sa))), c.add(fd, i))
@@ -102,16 +97,6 @@ func started(err error) error {
 		return nil
 	}
 	return err
-}
-
-// source returns where the n-th call comes from: who closes first keeps the port for a minute, and one address has less
-// than 30,000 of them. It is the loopback network alone that has many.
-func source(to netip.Addr, n int) (unix.Sockaddr, bool) {
-	const addresses = 200
-	if to = to.Unmap(); !to.Is4() || !to.IsLoopback() {
-		return nil, false
-	}
-	return &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(1 + n%addresses)}}, true
 }
 
 // add has epoll say what happens to the i-th call, once each: the order of the stages is known.

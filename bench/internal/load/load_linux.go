@@ -34,6 +34,8 @@ type generator struct {
 	begun    snapshot
 	ended    time.Time // when counting did
 	pace     pace
+	said     int // lines that were broadcast
+	dialed   int // connections that were opened
 }
 
 type phase int
@@ -79,13 +81,20 @@ func (g *generator) setUp() (err error) {
 	}
 	g.conns = make([]conn, 0, g.Conns)
 	for i := range g.Conns {
-		l, err := dial(g.addr, g.Patience, g.TLS)
+		l, err := g.dial()
 		if err != nil {
 			return fmt.Errorf("connection %d: %w", i, err)
 		}
 		g.conns = append(g.conns, conn{link: l, line: g.text.start(i)})
 		g.open++
-		if err := l.setNonblock(); err != nil {
+		if g.Broadcast && (len(g.conns)%group == 0 || i == g.Conns-1) {
+			if err := g.gather(); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range g.conns {
+		if err := g.conns[i].setNonblock(); err != nil {
 			return err
 		}
 		if err := g.watch(unix.EPOLL_CTL_ADD, i, unix.EPOLLIN); err != nil {
@@ -93,6 +102,12 @@ func (g *generator) setUp() (err error) {
 		}
 	}
 	return nil
+}
+
+// dial opens the next connection.
+func (g *generator) dial() (link, error) {
+	g.dialed++
+	return dial(g.addr, g.dialed-1, g.Patience, g.TLS)
 }
 
 // prepare does what comes before the first connection.
@@ -139,9 +154,12 @@ func (g *generator) watch(op, i int, events uint32) error {
 func (g *generator) run() error {
 	now := time.Now()
 	g.phase, g.due = warming, now.Add(g.Warmup)
-	if g.Rate > 0 {
+	switch {
+	case g.Rate > 0:
 		g.pace.every, g.pace.began = float64(time.Second)/g.Rate, now
-	} else {
+	case g.Broadcast:
+		g.say()
+	default:
 		for i := range g.conns {
 			g.start(i)
 		}
@@ -158,11 +176,17 @@ func (g *generator) run() error {
 		if g.Rate > 0 {
 			g.release(now)
 		}
+		if g.Broadcast && !g.between(now) {
+			continue
+		}
 		for before := phase(-1); before != g.phase; {
 			before = g.phase
 			if err := g.turn(now); err != nil {
 				return err
 			}
+		}
+		if g.Broadcast && g.phase < draining && g.busy == 0 {
+			g.say()
 		}
 	}
 	return nil
@@ -175,7 +199,8 @@ func (g *generator) wait(timeout time.Duration) (int, error) {
 	if errno == 0 && n > 0 {
 		return int(n), nil
 	}
-	if timeout <= 0 || g.Rate > 0 && g.phase < draining { // the next line is due sooner than a sleeper wakes
+	// The next line is due sooner than a sleeper wakes; and to wake one would be the dearest part of a broadcast.
+	if timeout <= 0 || (g.Rate > 0 || g.Broadcast) && g.phase < draining {
 		return 0, nil
 	}
 	blocked, err := unix.EpollWait(g.ep, g.events[:], int(timeout.Milliseconds())+1)
@@ -290,7 +315,7 @@ func (g *generator) serve(i int, events uint32) {
 				g.paced(i)
 				return
 			}
-			if g.phase >= draining {
+			if g.Broadcast || g.phase >= draining {
 				g.busy--
 				return
 			}
