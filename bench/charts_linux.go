@@ -24,7 +24,7 @@ func headline(s scenario) (title, unit string, figure func(sample) float64) {
 	case s.flood:
 		return fmt.Sprintf("%d connections at once", s.idle), "ms until each has had a line echoed", upMS
 	case s.paced:
-		return fmt.Sprintf("Latency at %.0f %% of what the goroutine server can do", 100*share), "p99 in µs", p99
+		return fmt.Sprintf("Latency at %.0f %% of what the goroutine server can do", 100*share), "p99 in µs: the median of the slices, and their quartiles", p99
 	case s.calls:
 		return "A connection for each line", "CPU µs for each", perLine
 	case s.kind == telling:
@@ -70,6 +70,9 @@ func (r *report) chart(s scenario) string {
 	for _, name := range r.measured(s.name) {
 		xs := r.column(s.name, name, figure)
 		b := bar{name: name, value: median(xs), low: slices.Min(xs), high: slices.Max(xs)}
+		if s.paced {
+			b.low, b.high = quantile(xs, 0.25), quantile(xs, 0.75)
+		}
 		b.ours = strings.HasPrefix(name, "parley")
 		if len(refs) > 0 && name != refs[0] {
 			b.note = fmt.Sprintf(", %.2f × %s", ratio(xs, r.column(s.name, refs[0], figure)), refs[0])

@@ -73,7 +73,7 @@ func (m *measurement) speaking(ctx context.Context, s scenario) error {
 			if err := m.quiet(ctx); err != nil {
 				return err
 			}
-			r, err := m.load(ctx, s, p, 0)
+			r, err := m.load(ctx, s, p, 0, m.seconds)
 			if err != nil {
 				return err
 			}
@@ -133,9 +133,9 @@ func (m *measurement) silent(ctx context.Context, s scenario) error {
 	return nil
 }
 
-// load has the generator keep one server busy, or send it so many lines per second.
-func (m *measurement) load(ctx context.Context, s scenario, p *process, rate float64) (*load.Result, error) {
-	interval := time.Duration(m.seconds * float64(time.Second))
+// load has the generator keep one server busy for some seconds, or send it so many lines per second.
+func (m *measurement) load(ctx context.Context, s scenario, p *process, rate, seconds float64) (*load.Result, error) {
+	interval := time.Duration(seconds * float64(time.Second))
 	warmup := min(interval/4, 500*time.Millisecond)
 	cpu := m.pins.generator
 	if p.cpus > 0 {

@@ -44,6 +44,8 @@ type sample struct {
 	Memory   *load.Memory `json:"memory,omitempty"`
 	Rate     float64      `json:"lines_per_second,omitempty"` // offered
 	Pacer    string       `json:"pacer,omitempty"`            // whose most it is a share of
+	Pass     int          `json:"pass,omitempty"`             // of the slices at that rate, through all rounds
+	LeftOut  bool         `json:"left_out,omitempty"`         // because others had the CPU in this pass
 	Flood    *load.Flood  `json:"flood,omitempty"`
 	Mail     *delivery    `json:"mail,omitempty"`
 	Peak     *peak        `json:"peak,omitempty"`
@@ -73,11 +75,11 @@ func (r *report) describe(m *measurement) {
 
 func (r *report) add(s sample) { r.Samples = append(r.Samples, s) }
 
-// column returns a figure of each round of a server, in order.
+// column returns a figure of each turn of a server that counts, in order.
 func (r *report) column(scenario, server string, figure func(sample) float64) []float64 {
 	var xs []float64
 	for _, s := range r.Samples {
-		if s.Scenario == scenario && s.Server == server {
+		if s.Scenario == scenario && s.Server == server && !s.LeftOut {
 			xs = append(xs, figure(s))
 		}
 	}

@@ -78,6 +78,7 @@ type Result struct {
 	System  time.Duration `json:"system_ns"`
 
 	Latency *Latency `json:"latency,omitempty"` // with Config.Rate
+	Waits   *Waits   `json:"waits,omitempty"`   // with Config.Rate and PID, where the kernel tells them
 
 	Errors int    `json:"errors"`                // connections that got wrong bytes, or none in time, or were lost; at any time
 	First  string `json:"first_error,omitempty"` // of these
@@ -92,6 +93,15 @@ func (r *Result) Err() error {
 		return errors.New(r.First)
 	}
 	return fmt.Errorf("%s (and %d more connections failed)", r.First, r.Errors-1)
+}
+
+// Waits is how long what was measured had to wait for others, from the beginning of the warm-up until the last line was
+// back: the threads of the server and the one of the generator, for a CPU; and the CPUs of both, for the host. Threads of a
+// server wait for each other, too.
+type Waits struct {
+	Server    time.Duration `json:"server_ns"`
+	Generator time.Duration `json:"generator_ns"`
+	Stolen    time.Duration `json:"stolen_ns"` // in steps of 10 ms
 }
 
 // Memory is what idle connections cost the server.

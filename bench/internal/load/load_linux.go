@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"runtime"
 	"time"
 	"unsafe"
 
@@ -34,8 +35,9 @@ type generator struct {
 	begun    snapshot
 	ended    time.Time // when counting did
 	pace     pace
-	said     int // lines that were broadcast
-	dialed   int // connections that were opened
+	waits    *Waits // with a pace: until it began; nil: not known
+	said     int    // lines that were broadcast
+	dialed   int    // connections that were opened
 }
 
 type phase int
@@ -65,6 +67,14 @@ func Run(config Config) (*Result, error) {
 	defer g.close()
 	if err := g.setUp(); err != nil {
 		return nil, err
+	}
+	if g.Rate > 0 {
+		runtime.LockOSThread() // whose waits are read
+		defer runtime.UnlockOSThread()
+		var err error
+		if g.waits, err = g.readWaits(); err != nil {
+			return nil, err
+		}
 	}
 	if err := g.run(); err != nil {
 		return nil, err
@@ -256,6 +266,9 @@ func (g *generator) turn(now time.Time) error {
 	case ending:
 		if g.Rate > 0 && g.result.Latency == nil {
 			g.result.Latency = g.pace.taken.latency()
+			if err := g.waited(); err != nil {
+				return err
+			}
 		}
 		if late {
 			g.failRest(func(*conn) error {
