@@ -35,11 +35,12 @@ func (m *measurement) run(ctx context.Context, out io.Writer) error {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return os.NewSyscallError("getrlimit", err)
 	}
-	for _, wanted := range m.scenarios {
+	for i, wanted := range m.scenarios {
 		s := wanted.fit(int(min(files.Max, 1<<20)))
 		if s.idle+s.conns < wanted.idle+wanted.conns {
 			fmt.Fprintf(m.log, "%s: %d connections instead of %d: at most %d files may be open\n",
 				s.name, s.idle+s.conns, wanted.idle+wanted.conns, files.Max)
+			m.scenarios[i] = s // for the charts
 		}
 		measure := m.speaking
 		switch {

@@ -58,4 +58,6 @@ var servers = []server{
 }
 
 // references are the servers that the others are compared with, where they take part.
-var references = []string{"c", "goroutine", "goroutinetls", "oneloop", "smtp-sink", "nginx", "fasthttp", "epoll", "gosend", "csend"}
+var references = []string{
+	"c", "goroutine", "goroutinetls", "oneloop", "smtp-sink", "nginx", "fasthttp", "epoll", "gosend", "csend",
+}

@@ -1,5 +1,5 @@
-// Lineload keeps a line echo server busy, or a room, or an HTTP server, compares every byte that comes back, and prints what it
-// counted as JSON.
+// Lineload keeps a line echo server busy, or a room, or an HTTP server, compares every byte that comes back, and prints
+// what it counted as JSON.
 //
 //	lineload -connect 127.0.0.1:7000 -conns 50 -depth 64 -pid $(pidof echo)
 //	lineload -connect 127.0.0.1:7000 -tls 1.3 -pid $(pidof parleytls)

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// serveRoom serves members who all hear what one of them says; f says what the i-th of them, in the order of coming, hears of
-// the n-th line; nil: nothing.
+// serveRoom serves members who all hear what one of them says; f says what the i-th of them, in the order of coming, hears
+// of the n-th line; nil: nothing.
 func serveRoom(t *testing.T, f func(n, i int, line []byte) []byte) (addr string) {
 	var (
 		mu      sync.Mutex

@@ -1,5 +1,5 @@
-// Parleyroom is a room in which everybody hears what anybody says, the speaker too: chat.Conn, a handler that gets lines, and
-// one buffered.Shared for all members.
+// Parleyroom is a room in which everybody hears what anybody says, the speaker too: chat.Conn, a handler that gets lines,
+// and one buffered.Shared for all members, as in protocols/room.
 //
 //	parleyroom -listen 127.0.0.1:0
 package main
