@@ -82,13 +82,18 @@ func (m *measurement) pacing(ctx context.Context, s scenario) error {
 }
 
 // disturbed returns the passes in which a server, or the generator with it, waited for others in more than a small part of
-// its slice. That the threads of a server wait for each other is as usual: it is what its median slice has.
+// its slice. The threads of a server wait for each other as well, which its calmer slices tell, since others only add to
+// it: twice as much is still its own.
 func disturbed(all []sample) map[int]bool {
-	usual := map[string][]float64{}
+	waits := map[string][]float64{}
 	for _, s := range all {
 		if w := s.Result.Waits; w != nil {
-			usual[s.Server] = append(usual[s.Server], float64(w.Server))
+			waits[s.Server] = append(waits[s.Server], float64(w.Server))
 		}
+	}
+	own := map[string]float64{}
+	for server, xs := range waits {
+		own[server] = 2 * quantile(xs, 0.25)
 	}
 	passes := map[int]bool{}
 	for _, s := range all {
@@ -96,8 +101,8 @@ func disturbed(all []sample) map[int]bool {
 		if w == nil {
 			continue
 		}
-		others := max(float64(w.Server)-median(usual[s.Server]), 0) + float64(w.Generator+w.Stolen)
-		if others > disturbance*float64(s.Result.Elapsed) {
+		others := max(float64(w.Server)-own[s.Server], 0) + float64(w.Generator+w.Stolen)
+		if others > disturbance*float64(w.Elapsed) {
 			passes[s.Pass] = true
 		}
 	}

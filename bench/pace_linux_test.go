@@ -32,7 +32,7 @@ func TestDisturbed(t *testing.T) {
 	require.Empty(t, disturbed(nil))
 	require.Empty(t, disturbed([]sample{slice("c", 0, ms, nil)}), "not known")
 	w := func(server, generator, stolen time.Duration) *load.Waits {
-		return &load.Waits{Server: server, Generator: generator, Stolen: stolen}
+		return &load.Waits{Elapsed: 100 * ms, Server: server, Generator: generator, Stolen: stolen}
 	}
 	all := func(all ...[2]*load.Waits) (samples []sample) {
 		for pass, both := range all {
@@ -48,10 +48,11 @@ func TestDisturbed(t *testing.T) {
 		want bool
 	}{
 		"calm":                  {calm, false},
-		"a little of all":       {[2]*load.Waits{w(ms/2, ms/2, 0), w(20*ms+ms/2, ms/2, 0)}, false},
+		"a little of all":       {[2]*load.Waits{w(ms/2, ms/2, 0), w(40*ms+ms/2, ms/2, 0)}, false},
 		"a server waited":       {[2]*load.Waits{w(ms+1, 0, 0), calm[1]}, true},
-		"more than usual":       {[2]*load.Waits{calm[0], w(21*ms+1, 0, 0)}, true},
-		"less than usual":       {[2]*load.Waits{calm[0], w(5*ms, ms, 0)}, false},
+		"not for others":        {[2]*load.Waits{calm[0], w(40*ms, ms, 0)}, false},
+		"more than its own":     {[2]*load.Waits{calm[0], w(41*ms+1, 0, 0)}, true},
+		"less than its own":     {[2]*load.Waits{calm[0], w(5*ms, ms, 0)}, false},
 		"the generator waited":  {[2]*load.Waits{calm[0], w(5*ms, ms+1, 0)}, true},
 		"the host was busy":     {[2]*load.Waits{w(0, 0, 10*ms), calm[1]}, true},
 		"each a part, together": {[2]*load.Waits{w(ms/2, ms/2+1, 0), calm[1]}, true},
@@ -67,11 +68,11 @@ func TestLeaveOut(t *testing.T) {
 	leaveOut(nil, 5)
 	samples := func(disturbed ...int) (all []sample) {
 		for pass := range 8 {
-			var w load.Waits
+			w := load.Waits{Elapsed: 100 * ms}
 			if slices.Contains(disturbed, pass) {
 				w.Generator = 50 * ms
 			}
-			all = append(all, slice("c", pass, ms, new(load.Waits)), slice("parley", pass, ms, &w))
+			all = append(all, slice("c", pass, ms, &load.Waits{Elapsed: 100 * ms}), slice("parley", pass, ms, &w))
 		}
 		return all
 	}
@@ -118,14 +119,16 @@ Left out, of all servers alike: 1 of 6 passes, in which others had more than 1 %
 	}))
 
 	// A server that stops for a while shows, though its median slice is as good as ever.
-	calm := table(func(int) *load.Waits { return new(load.Waits) })
+	calm := table(func(int) *load.Waits { return &load.Waits{Elapsed: 100 * ms} })
 	require.Equal(t, head+`6 slices
      server    p50    p90    p99     q1     q3  p99 / goroutine  all: p99  p99.9   most  lines/s  µs/line  busy
   goroutine  110.0  110.0  110.0  100.0  150.0             1.00     18000  18000  18000      900    4.444    0%
      parley  55.00  55.00  55.00  50.00  75.00             0.50      9000   9000   9000      900    4.444    0%
 In none of 6 passes others had more than 1 % of a slice.
 `, calm)
-	busy := table(func(pass int) *load.Waits { return &load.Waits{Generator: time.Duration(pass%4) * 2 * ms} })
+	busy := table(func(pass int) *load.Waits {
+		return &load.Waits{Elapsed: 100 * ms, Generator: time.Duration(pass%4) * 2 * ms}
+	})
 	require.Contains(t, busy, "6 slices\n")
 	require.True(t, strings.HasSuffix(busy,
 		"In 4 of 6 passes others had more than 1 % of a slice. That is too many to leave them out: p99 is theirs, too.\n"), busy)

@@ -99,6 +99,7 @@ func (r *Result) Err() error {
 // back: the threads of the server and the one of the generator, for a CPU; and the CPUs of both, for the host. Threads of a
 // server wait for each other, too.
 type Waits struct {
+	Elapsed   time.Duration `json:"elapsed_ns"`
 	Server    time.Duration `json:"server_ns"`
 	Generator time.Duration `json:"generator_ns"`
 	Stolen    time.Duration `json:"stolen_ns"` // in steps of 10 ms

@@ -103,6 +103,7 @@ func (g *generator) waited() error {
 		return err
 	}
 	g.result.Waits = &Waits{
+		Elapsed:   time.Since(g.pace.began),
 		Server:    max(now.Server-g.waits.Server, 0), // a thread that ended takes its waits with it
 		Generator: now.Generator - g.waits.Generator,
 		Stolen:    now.Stolen - g.waits.Stolen,
