@@ -101,7 +101,7 @@ func TestWrongRooms(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := roomConfig(serveRoom(t, x.f))
-			c.Patience, c.Interval = 300*time.Millisecond, time.Second
+			c.Patience, c.Interval = 300*time.Millisecond, 200*time.Millisecond
 			r, err := Run(c)
 			require.NoError(t, err)
 			require.Error(t, r.Err())
