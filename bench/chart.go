@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"html"
 	"math"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -26,6 +29,7 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328 }
 .range, .axis { stroke: #1f2328; stroke-width: 1 }
 .grid { stroke: #818b98; stroke-width: 0.5; stroke-dasharray: 2 3 }
 .line { fill: none; stroke-width: 2 }
+.name { stroke: none }
 @media (prefers-color-scheme: dark) {
 text { fill: #e6edf3 }
 .ours { fill: #4493f8; stroke: #4493f8 }
@@ -50,7 +54,7 @@ func openChart(height int, title, unit string) *strings.Builder {
 
 // barChart draws a bar for each, from above, with a thin line from the least to the most.
 func barChart(title, unit string, bars []bar) string {
-	const left, right, top, step, thick = 120, 150, 52, 26, 16
+	const left, right, top, step, thick = 120, 200, 52, 26, 16
 	b := openChart(top+step*len(bars)+8, title, unit)
 	most := 0.0
 	for _, x := range bars {
@@ -72,7 +76,7 @@ func barChart(title, unit string, bars []bar) string {
 		fmt.Fprintf(b, `<rect class="%s" x="%d" y="%d" width="%.1f" height="%d"/>`+"\n",
 			class, left, y, scale(x.value), thick)
 		fmt.Fprintf(b, `<path class="range" d="M%.1f %dH%.1f"/>`+"\n", left+scale(x.low), y+thick/2, left+scale(x.high))
-		fmt.Fprintf(b, `<text x="%.1f" y="%d">%s%s</text>`+"\n", left+scale(x.high)+8, y+13, digits(x.value),
+		fmt.Fprintf(b, `<text x="%.1f" y="%d">%s%s</text>`+"\n", left+scale(max(x.value, x.high))+8, y+13, figure(x.value),
 			html.EscapeString(x.note))
 	}
 	b.WriteString("</svg>\n")
@@ -89,7 +93,7 @@ type point struct{ x, y float64 }
 
 // lineChart draws a line for each, on two logarithmic scales.
 func lineChart(title, unit, xs string, curves []curve) string {
-	const left, right, top, bottom, height = 70, 100, 56, 44, 360
+	const left, right, top, bottom, height = 70, 80, 56, 44, 360
 	b := openChart(height, title, unit)
 	low, high := point{math.Inf(1), math.Inf(1)}, point{math.Inf(-1), math.Inf(-1)}
 	for _, c := range curves {
@@ -106,17 +110,18 @@ func lineChart(title, unit, xs string, curves []curve) string {
 	for v := low.x; v <= high.x*1.01; v *= 10 {
 		x, y := at(point{v, low.y})
 		fmt.Fprintf(b, `<path class="grid" d="M%.1f %dV%.1f"/>`+
-			`<text class="small" x="%.1f" y="%.1f" text-anchor="middle">%.10g</text>`+"\n",
-			x, top, y, x, y+16, v)
+			`<text class="small" x="%.1f" y="%.1f" text-anchor="middle">%s</text>`+"\n",
+			x, top, y, x, y+16, grouped(v))
 	}
 	for v := low.y; v <= high.y*1.01; v *= 10 {
 		x, y := at(point{low.x, v})
 		fmt.Fprintf(b, `<path class="grid" d="M%.1f %.1fH%d"/>`+
-			`<text class="small" x="%.1f" y="%.1f" text-anchor="end">%.10g</text>`+"\n",
-			x, y, chartWidth-right, x-6, y+4, v)
+			`<text class="small" x="%.1f" y="%.1f" text-anchor="end">%s</text>`+"\n",
+			x, y, chartWidth-right, x-6, y+4, grouped(v))
 	}
 	fmt.Fprintf(b, `<text class="small" x="%d" y="%d" text-anchor="middle">%s</text>`+"\n",
 		(left+chartWidth-right)/2, height-8, html.EscapeString(xs))
+	labels := make([]label, 0, len(curves))
 	for i, c := range curves {
 		class := [...]string{"third", "other", "ours"}[i%3]
 		path, end := "", point{}
@@ -127,13 +132,58 @@ func lineChart(title, unit, xs string, curves []curve) string {
 			end = point{x, y}
 		}
 		fmt.Fprintf(b, `<path class="%s line" style="fill:none" d="%s"/>`+"\n", class, path)
-		if end.x < chartWidth-right { // other lines go on
-			end = point{end.x - 20, end.y - 14}
+		labels = append(labels, label{c.name, class, end})
+	}
+	for _, l := range spread(labels) {
+		x, y, anchor := l.x+10, l.y+4, "start"
+		if slices.ContainsFunc(labels, func(other label) bool { return other.x > l.x }) { // that line goes on to the right
+			x, y, anchor = l.x-8, l.y-4, "end"
 		}
-		fmt.Fprintf(b, `<text x="%.1f" y="%.1f">%s</text>`+"\n", end.x+10, end.y+4, html.EscapeString(c.name))
+		fmt.Fprintf(b, `<text class="%s name" x="%.1f" y="%.1f" text-anchor="%s">%s</text>`+"\n", l.class, x, y, anchor,
+			html.EscapeString(l.name))
 	}
 	b.WriteString("</svg>\n")
 	return b.String()
+}
+
+// label is the name of a curve, at its end.
+type label struct {
+	name, class string
+	point
+}
+
+// spread moves labels that would lie on each other, or on the end of another curve, apart: upwards, the highest the most.
+func spread(labels []label) []label {
+	const apart = 17
+	sorted := slices.SortedStableFunc(slices.Values(labels), func(a, b label) int { return cmp.Compare(b.y, a.y) })
+	for i := range sorted {
+		for _, below := range sorted[:i] {
+			if below.x == sorted[i].x {
+				sorted[i].y = min(sorted[i].y, below.y-apart)
+			}
+		}
+	}
+	return sorted
+}
+
+// figure prints a number with four digits, and more if it is larger.
+func figure(x float64) string {
+	if x >= 1000 {
+		return grouped(math.Round(x))
+	}
+	return digits(x)
+}
+
+// grouped prints a number with a comma before each three digits of its whole part.
+func grouped(x float64) string {
+	whole, part, ok := strings.Cut(strconv.FormatFloat(x, 'f', -1, 64), ".")
+	for i := len(whole) - 3; i > 0; i -= 3 {
+		whole = whole[:i] + "," + whole[i:]
+	}
+	if ok {
+		return whole + "." + part
+	}
+	return whole
 }
 
 // decades widens a range to whole powers of ten.

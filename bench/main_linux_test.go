@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -16,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -55,6 +57,9 @@ func mistaken(what string) error {
 	if strings.HasSuffix(what, "mail") {
 		return mistakenMail(what, ln)
 	}
+	if what, ok := strings.CutSuffix(what, " in a room"); ok {
+		return mistakenRoom(what, ln)
+	}
 	if inner, ok := strings.CutSuffix(what, " over TLS"); ok {
 		cert, err := tlslayer.SelfSigned("localhost")
 		if err != nil {
@@ -83,6 +88,53 @@ func mistaken(what string) error {
 				if _, err := conn.Write(buf); err != nil {
 					return
 				}
+			}
+		}()
+	}
+}
+
+// mistakenRoom is a room in which something is wrong with what the second member hears of the tenth line.
+func mistakenRoom(what string, ln net.Listener) error {
+	var (
+		mu      sync.Mutex
+		members []net.Conn
+		said    int
+	)
+	tell := func(line []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		said++
+		for i, m := range members {
+			if said == 10 && i == 1 {
+				switch what {
+				case "flips a bit":
+					line[0] ^= 1
+					_, _ = m.Write(line)
+					line[0] ^= 1
+				case "tells two lines at once":
+					_, _ = m.Write(append(line[:len(line):len(line)], line...))
+				}
+				continue
+			}
+			_, _ = m.Write(line)
+		}
+	}
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		members = append(members, conn)
+		mu.Unlock()
+		go func() {
+			defer conn.Close()
+			for r := bufio.NewReader(conn); ; {
+				line, err := r.ReadBytes('\n')
+				if err != nil {
+					return
+				}
+				tell(line)
 			}
 		}()
 	}
@@ -238,6 +290,10 @@ func TestFit(t *testing.T) {
 	require.Equal(t, 864, idle.fit(1024).idle)
 	require.Equal(t, 814, scenario{conns: 50, idle: 10_000}.fit(1024).idle)
 	require.Zero(t, scenario{conns: 50}.fit(16).idle)
+	crowd := scenario{kind: telling, conns: 10_000}
+	require.Equal(t, crowd, crowd.fit(20_000))
+	require.Equal(t, 864, crowd.fit(1024).conns)
+	require.Equal(t, 1, crowd.fit(16).conns)
 }
 
 func TestDigits(t *testing.T) {
@@ -282,26 +338,23 @@ httppipe: 50 connections, depth 16, requests
 `, out.String())
 }
 
-func TestLatencyTable(t *testing.T) {
+func TestBroadcastTable(t *testing.T) {
 	var r report
-	for round, us := range [][2]time.Duration{{50, 40}, {80, 100}, {50, 45}} {
-		for i, server := range []string{"goroutine", "parley"} {
-			d := us[i] * time.Microsecond
-			s := sample{Scenario: "latency", Server: server, Round: round, Rate: 900, Pacer: "goroutine"}
-			s.Result = &load.Result{
-				Lines: 1000, Elapsed: time.Second, CPU: 4 * time.Millisecond,
-				Latency: &load.Latency{Lines: 900, P50: d / 5, P90: d / 2, P99: d, P999: 2 * d, Max: 10 * d},
-			}
-			r.add(s)
+	for i, server := range []string{"parleyroom", "gosend", "csend"} {
+		for _, us := range []int{8, 4, 2} { // the machine was slower at first, for all
+			r.add(sample{Scenario: "broadcast", Server: server, Result: &load.Result{
+				Lines: 1000, Elapsed: time.Second, CPU: time.Duration(us*(5-i)) * time.Millisecond, User: 10, System: 30,
+			}})
 		}
 	}
 	var out strings.Builder
-	r.table(&out, scenario{name: "latency", kind: plain, conns: 50, depth: 1, length: 32, paced: true})
+	r.table(&out, scenario{name: "broadcast", kind: telling, conns: 10_000, depth: 1, length: 64})
 	require.Equal(t, `
-latency: 50 connections, 900 lines of 32 bytes per second, 70 % of goroutine's most: µs until a line is back
-     server    p50    p90    p99    min    max  p99.9   most  p99 / goroutine  lines/s  µs/line  busy
-  goroutine  10.00  25.00  50.00  50.00  80.00  100.0  500.0             1.00     1000    4.000    0%
-     parley  9.000  22.50  45.00  40.00  100.0  90.00  450.0             0.90     1000    4.000    0%
+broadcast: 10000 members of a room, a message of 64 bytes to all of them
+      server  µs/delivery    min    max  / gosend  / csend  deliveries/s  busy  user
+  parleyroom        20.00  10.00  40.00      1.25     1.67          1000    2%   25%
+      gosend        16.00  8.000  32.00      1.00     1.33          1000    2%   25%
+       csend        12.00  6.000  24.00      0.75     1.00          1000    1%   25%
 `, out.String())
 }
 
@@ -362,8 +415,8 @@ func TestMailTable(t *testing.T) {
 	var r report
 	for round, ms := range [][2]time.Duration{{50, 40}, {100, 60}, {50, 50}} {
 		for i, server := range []string{"smtp-sink", "parleysmtp"} {
-			r.add(sample{Scenario: "smtp", Server: server, Round: round, Mail: &delivery{
-				Messages: 500, Elapsed: time.Second, CPU: ms[i] * time.Millisecond, User: 10, System: 30,
+			r.add(sample{Scenario: "smtp", Server: server, Round: round, Result: &load.Result{
+				Lines: 500, Elapsed: time.Second, CPU: ms[i] * time.Millisecond, User: 10, System: 30,
 			}})
 		}
 	}
@@ -410,6 +463,9 @@ func TestRunFails(t *testing.T) {
 		{"a", "does not start", "scenario a: wrong ended by itself: exit status 3: no"},
 		{"a", "dies", "scenario a: wrong ended by itself: exit status 3: so long"},
 		{"tls", "flips a bit over TLS", "scenario tls: wrong: connection .*: wrong byte .* at offset 0 of 32"},
+		{"broadcast", "flips a bit in a room", "scenario broadcast: wrong: connection 1: wrong byte .* at offset 0 of 64"},
+		{"broadcast", "tells two lines at once in a room",
+			"scenario broadcast: wrong: connection 1: .*(not sent|more than were sent|wrong byte)"},
 		{"http", "knows nothing on the web", `scenario http: wrong: the first response: not 200: "404 Not Found"`},
 		{"httppipe", "counts on the web", "scenario httppipe: wrong: connection .*: wrong byte .* of a response"},
 		{"smtpd", "refuses mail", "scenario smtpd: wrong: .*smtp-source: fatal: .*554 no"},
@@ -476,11 +532,19 @@ func TestRunWritesJSONOfLatency(t *testing.T) {
 	require.NoError(t, err)
 	var r report
 	require.NoError(t, json.Unmarshal(text, &r))
-	require.Len(t, r.Samples, 1)
-	s := r.Samples[0]
-	require.Equal(t, "wrong", s.Pacer, "the first, because there is no goroutine")
-	require.InDelta(t, s.Rate*s.Result.Elapsed.Seconds(), float64(s.Result.Latency.Lines), 2)
-	require.Positive(t, s.Result.Latency.P50)
+	require.Len(t, r.Samples, shortPasses)
+	for i, s := range r.Samples {
+		require.Equal(t, i, s.Pass)
+		require.Equal(t, "wrong", s.Pacer, "the first, because there is no goroutine")
+		require.Equal(t, r.Samples[0].Rate, s.Rate)
+		require.GreaterOrEqual(t, s.Result.Elapsed.Seconds(), sliceSeconds)
+		require.InDelta(t, s.Rate*s.Result.Elapsed.Seconds(), float64(s.Result.Latency.Lines), 2)
+		require.Positive(t, s.Result.Latency.P50)
+		if w := s.Result.Waits; w != nil {
+			require.GreaterOrEqual(t, w.Server, time.Duration(0))
+			require.GreaterOrEqual(t, w.Generator, time.Duration(0))
+		}
+	}
 }
 
 func TestRunWritesJSONOfMail(t *testing.T) {
@@ -495,9 +559,9 @@ func TestRunWritesJSONOfMail(t *testing.T) {
 		require.NoError(t, json.Unmarshal(text, &r))
 		require.Len(t, r.Samples, 1)
 		if scenario == "smtp" {
-			require.Equal(t, 750, r.Samples[0].Mail.Messages)
-			require.Positive(t, r.Samples[0].Mail.CPU)
-			require.Positive(t, r.Samples[0].Mail.Elapsed)
+			require.Equal(t, 750.0, r.Samples[0].Result.Lines)
+			require.Positive(t, r.Samples[0].Result.CPU)
+			require.Positive(t, r.Samples[0].Result.Elapsed)
 		} else {
 			require.Equal(t, 500, r.Samples[0].Peak.Messages)
 			require.Positive(t, r.Samples[0].Peak.Short)
@@ -516,7 +580,7 @@ func TestCharts(t *testing.T) {
 		r.add(sample{Scenario: "idle", Server: server, Memory: &load.Memory{Conns: 10, Spoke: int64(1000 * (i + 1))}})
 		r.add(sample{Scenario: "flood", Server: server, Flood: &load.Flood{Conns: 10, Up: cpu}})
 		r.add(sample{Scenario: "latency", Server: server, Result: &load.Result{Latency: &load.Latency{P99: cpu}}})
-		r.add(sample{Scenario: "smtp", Server: server, Mail: &delivery{Messages: 1000, CPU: cpu}})
+		r.add(sample{Scenario: "smtp", Server: server, Result: &load.Result{Lines: 1000, CPU: cpu}})
 		r.add(sample{Scenario: "smtpmem", Server: server, Peak: &peak{Long: 1 << 20}})
 		r.add(sample{Scenario: "http", Server: server, Result: &load.Result{Lines: 1000, CPU: cpu}})
 	}

@@ -35,10 +35,12 @@ func (m *measurement) run(ctx context.Context, out io.Writer) error {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return os.NewSyscallError("getrlimit", err)
 	}
-	for _, wanted := range m.scenarios {
+	for i, wanted := range m.scenarios {
 		s := wanted.fit(int(min(files.Max, 1<<20)))
-		if s.idle < wanted.idle {
-			fmt.Fprintf(m.log, "%s: %d idle connections instead of %d: at most %d files may be open\n", s.name, s.idle, wanted.idle, files.Max)
+		if s.idle+s.conns < wanted.idle+wanted.conns {
+			fmt.Fprintf(m.log, "%s: %d connections instead of %d: at most %d files may be open\n",
+				s.name, s.idle+s.conns, wanted.idle+wanted.conns, files.Max)
+			m.scenarios[i] = s // for the charts
 		}
 		measure := m.speaking
 		switch {
@@ -72,7 +74,7 @@ func (m *measurement) speaking(ctx context.Context, s scenario) error {
 			if err := m.quiet(ctx); err != nil {
 				return err
 			}
-			r, err := m.load(ctx, s, p, 0)
+			r, err := m.load(ctx, s, p, 0, m.seconds)
 			if err != nil {
 				return err
 			}
@@ -132,9 +134,9 @@ func (m *measurement) silent(ctx context.Context, s scenario) error {
 	return nil
 }
 
-// load has the generator keep one server busy, or send it so many lines per second.
-func (m *measurement) load(ctx context.Context, s scenario, p *process, rate float64) (*load.Result, error) {
-	interval := time.Duration(m.seconds * float64(time.Second))
+// load has the generator keep one server busy for some seconds, or send it so many lines per second.
+func (m *measurement) load(ctx context.Context, s scenario, p *process, rate, seconds float64) (*load.Result, error) {
+	interval := time.Duration(seconds * float64(time.Second))
 	warmup := min(interval/4, 500*time.Millisecond)
 	cpu := m.pins.generator
 	if p.cpus > 0 {
@@ -142,12 +144,13 @@ func (m *measurement) load(ctx context.Context, s scenario, p *process, rate flo
 	}
 	r, err := generate[load.Result](ctx, cpu, interval+warmup+time.Minute, m.programs.lineload,
 		"-connect", p.addr, "-tls", s.tls, "-http="+strconv.FormatBool(s.kind == web),
+		"-broadcast="+strconv.FormatBool(s.kind == telling),
 		"-pid", strconv.Itoa(p.cmd.Process.Pid),
 		"-conns", strconv.Itoa(s.conns), "-rate", fmt.Sprint(rate), "-calls="+strconv.FormatBool(s.calls),
 		"-depth", strconv.Itoa(s.depth), "-length", strconv.Itoa(s.length),
 		"-idle", strconv.Itoa(s.idle), "-warmup", warmup.String(), "-interval", interval.String())
 	if err == nil && r.Lines == 0 {
-		err = fmt.Errorf("no %s came back in %v", s.unit(), r.Elapsed)
+		err = fmt.Errorf("no %s in %v", s.unit(), r.Elapsed)
 	}
 	return r, p.check(err)
 }

@@ -12,9 +12,10 @@ const (
 	several kind = "loops" // lines, echoed in the clear by as many loops as there are CPUs
 	web     kind = "http"  // requests, each answered with the same short text
 	polling kind = "poll"  // lines as plain, by Parley alone, with each of its back ends
+	telling kind = "room"  // whatever one connection sends, to all of them
 )
 
-var kinds = []kind{plain, secured, mail, several, web, polling}
+var kinds = []kind{plain, secured, mail, several, web, polling, telling}
 
 // scenario is one kind of load.
 type scenario struct {
@@ -73,6 +74,8 @@ var scenarios = []scenario{
 	{name: "http", kind: web, conns: 50, depth: 1, shortConns: 10},
 	{name: "httppipe", kind: web, conns: 50, depth: 16, shortConns: 10},
 
+	{name: "broadcast", kind: telling, conns: 10_000, depth: 1, length: 64, shortConns: 200},
+
 	{name: "fds10", kind: polling, conns: 1, depth: 1, length: 32, idle: 10, shortConns: 1, shortIdle: 10},
 	{name: "fds100", kind: polling, conns: 1, depth: 1, length: 32, idle: 100, shortConns: 1, shortIdle: 100},
 	{name: "fds1000", kind: polling, conns: 1, depth: 1, length: 32, idle: 1000, shortConns: 1, shortIdle: 300},
@@ -84,6 +87,10 @@ func (s scenario) unit() string {
 	switch {
 	case s.kind == web:
 		return "request"
+	case s.kind == mail:
+		return "message"
+	case s.kind == telling:
+		return "delivery"
 	case s.calls:
 		return "connection"
 	}
@@ -96,9 +103,21 @@ func (s scenario) short() scenario {
 	return s
 }
 
-// fit returns the scenario with no more idle connections than a limit of open files leaves room for, in the server and in the
-// generator: an eighth stays free, because a server keeps some for itself.
+// units is more than one of what is counted.
+func (s scenario) units() string {
+	if s.kind == telling {
+		return "deliveries"
+	}
+	return s.unit() + "s"
+}
+
+// fit returns the scenario with no more idle connections, or members of a room, than a limit of open files leaves room for,
+// in the server and in the generator: an eighth stays free, because a server keeps some for itself.
 func (s scenario) fit(files int) scenario {
-	s.idle = max(min(s.idle, files/8*7-s.conns-32), 0)
+	room := files/8*7 - 32
+	if s.kind == telling {
+		s.conns = max(min(s.conns, room), 1)
+	}
+	s.idle = max(min(s.idle, room-s.conns), 0)
 	return s
 }

@@ -8,7 +8,7 @@ type server struct {
 	title  string
 	parley bool   // pkg lies in Parley's own module
 	pkg    string // a Go program: its package, relative to its module
-	source string // a C program: its only file, relative to this module
+	source string // a C program: its file beside servers/epoll.h, relative to this module
 	sink   bool   // Postfix's smtp-sink
 	nginx  bool
 	binary string   // a program that is there already
@@ -45,6 +45,10 @@ var servers = []server{
 	{name: "nginx", kind: web, title: "nginx, one worker", nginx: true},
 	{name: "chttp", kind: web, title: "a C epoll loop that parses nothing", source: "servers/chttp/chttp.c"},
 
+	{name: "parleyroom", kind: telling, title: "Parley: chat.Conn, PushShared", pkg: "./servers/parleyroom"},
+	{name: "gosend", kind: telling, title: "Go, write(2) for each member and nothing else", pkg: "./servers/gosend"},
+	{name: "csend", kind: telling, title: "C, send(2) for each member and nothing else", source: "servers/csend/csend.c"},
+
 	{name: "select", kind: polling, title: "Parley: examples/echo -backend select", parley: true, pkg: "./examples/echo",
 		args: []string{"-backend", "select"}, most: 1000}, // FD_SETSIZE is 1024
 	{name: "poll", kind: polling, title: "Parley: examples/echo -backend poll", parley: true, pkg: "./examples/echo",
@@ -54,4 +58,6 @@ var servers = []server{
 }
 
 // references are the servers that the others are compared with, where they take part.
-var references = []string{"c", "goroutine", "goroutinetls", "oneloop", "smtp-sink", "nginx", "fasthttp", "epoll"}
+var references = []string{
+	"c", "goroutine", "goroutinetls", "oneloop", "smtp-sink", "nginx", "fasthttp", "epoll", "gosend", "csend",
+}

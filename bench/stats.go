@@ -6,13 +6,21 @@ import (
 )
 
 // median returns the middle of xs, or the mean of the two in the middle; NaN if there is none.
-func median(xs []float64) float64 {
+func median(xs []float64) float64 { return quantile(xs, 0.5) }
+
+// quantile returns what a share of xs is not above: between two of them it is on the line from one to the other. NaN if
+// there is none.
+func quantile(xs []float64, share float64) float64 {
 	if len(xs) == 0 {
 		return math.NaN()
 	}
 	sorted := slices.Sorted(slices.Values(xs))
-	n := len(sorted)
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+	place, part := math.Modf(share * float64(len(sorted)-1))
+	low := sorted[int(place)]
+	if part == 0 {
+		return low
+	}
+	return low + part*(sorted[int(place)+1]-low)
 }
 
 // ratio returns the median of what xs are of refs, round by round: what slows a machine down for a while slows down both

@@ -1,10 +1,11 @@
-// Lineload keeps a line echo server busy, or an HTTP server, compares every byte that comes back, and prints what it
-// counted as JSON.
+// Lineload keeps a line echo server busy, or a room, or an HTTP server, compares every byte that comes back, and prints
+// what it counted as JSON.
 //
 //	lineload -connect 127.0.0.1:7000 -conns 50 -depth 64 -pid $(pidof echo)
 //	lineload -connect 127.0.0.1:7000 -tls 1.3 -pid $(pidof parleytls)
 //	lineload -connect 127.0.0.1:8080 -http -depth 16 -pid $(pidof parleyhttp)
 //	lineload -connect 127.0.0.1:7000 -rate 100000 -pid $(pidof echo)
+//	lineload -connect 127.0.0.1:7000 -broadcast -conns 10000 -length 64 -pid $(pidof parleyroom)
 //	lineload -connect 127.0.0.1:7000 -idle 10000 -memory -pid $(pidof echo)
 //	lineload -connect 127.0.0.1:7000 -calls -pid $(pidof echo)
 //	lineload -connect 127.0.0.1:7000 -idle 15000 -flood -pid $(pidof echo)
@@ -47,6 +48,7 @@ func main() {
 	})
 	flag.BoolVar(&c.Settle, "settle", false, "with -memory: ask the server to give its garbage back, with SIGUSR1, and measure again")
 	flag.BoolVar(&c.HTTP, "http", false, "ask an HTTP server for a short text instead; -length and -idle are not for that")
+	flag.BoolVar(&c.Broadcast, "broadcast", false, "the connections are members of a room: what one of them says is due on all")
 	memory := flag.Bool("memory", false, "measure what the idle connections cost the server, and nothing else")
 	calls := flag.Bool("calls", false, "have each connection send one line and end, and open another then")
 	flood := flag.Bool("flood", false, "open the idle connections at once, have a line echoed on each, and nothing else")

@@ -21,6 +21,10 @@ type Config struct {
 	// connection sends its next lines when those before are back. It wants depth 1.
 	Rate float64
 
+	// Broadcast has the connections be members of a room: a line that one of them sends is due on all of them, and when it
+	// is there, the next one sends another. It wants depth 1.
+	Broadcast bool
+
 	TLS  uint16 // its version, tls.VersionTLS12 or 13; 0: in the clear
 	HTTP bool   // the lines are requests: see Body
 
@@ -47,6 +51,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("%d connections: at least 1", c.Conns)
 	case c.Rate != 0 && (!(c.Rate >= 1 && c.Rate <= 1e7) || c.Depth != 1):
 		return fmt.Errorf("%v lines per second at depth %d: from 1 to 10 million, at depth 1", c.Rate, c.Depth)
+	case c.Broadcast && (c.Depth != 1 || c.Rate != 0 || c.Idle > 0 || c.HTTP):
+		return errors.New("broadcast: depth 1, no rate, no idle connections, no HTTP")
 	case c.Depth < 1:
 		return fmt.Errorf("depth %d: at least 1", c.Depth)
 	case c.HTTP && (c.Length != 0 || c.Idle > 0 || c.Depth > maxBatch/len(request)/16):
@@ -65,13 +71,14 @@ func (c *Config) check() error {
 
 // Result is what came of it.
 type Result struct {
-	Lines   float64       `json:"lines"`      // or responses, compared in the counted interval; bytes by the length of one
+	Lines   float64       `json:"lines"`      // or responses, copies, messages; by the length of one, as bytes are compared
 	Elapsed time.Duration `json:"elapsed_ns"` // how long the interval really was
 	CPU     time.Duration `json:"cpu_ns"`     // that the server used in it
 	User    time.Duration `json:"user_ns"`    // the kernel's estimate, in steps of 10 ms, of how CPU divides
 	System  time.Duration `json:"system_ns"`
 
 	Latency *Latency `json:"latency,omitempty"` // with Config.Rate
+	Waits   *Waits   `json:"waits,omitempty"`   // with Config.Rate and PID, where the kernel tells them
 
 	Errors int    `json:"errors"`                // connections that got wrong bytes, or none in time, or were lost; at any time
 	First  string `json:"first_error,omitempty"` // of these
@@ -86,6 +93,16 @@ func (r *Result) Err() error {
 		return errors.New(r.First)
 	}
 	return fmt.Errorf("%s (and %d more connections failed)", r.First, r.Errors-1)
+}
+
+// Waits is how long what was measured had to wait for others, from the beginning of the warm-up until the last line was
+// back: the threads of the server and the one of the generator, for a CPU; and the CPUs of both, for the host. Threads of a
+// server wait for each other, too.
+type Waits struct {
+	Elapsed   time.Duration `json:"elapsed_ns"`
+	Server    time.Duration `json:"server_ns"`
+	Generator time.Duration `json:"generator_ns"`
+	Stolen    time.Duration `json:"stolen_ns"` // in steps of 10 ms
 }
 
 // Memory is what idle connections cost the server.

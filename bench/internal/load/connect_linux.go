@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"time"
 
@@ -85,11 +84,7 @@ func (c *caller) dial(i, n int) error {
 	k := &c.calls[i]
 	*k = call{fd: fd, opened: time.Now(), line: n % c.text.count}
 	c.open++
-	if from, ok := source(c.addr.Addr(), n); ok {
-		// The port is chosen with regard to where the connection goes.
-		err = errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1),
-			os.NewSyscallError("bind", unix.Bind(fd, from)))
-	}
+	err = bindSource(fd, c.addr.Addr(), n)
 	if err == nil {
 		err = errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
 			os.NewSyscallError("connect", started(unix.Connect(fd, c.sa))), c.add(fd, i))
@@ -102,16 +97,6 @@ func started(err error) error {
 		return nil
 	}
 	return err
-}
-
-// source returns where the n-th call comes from: who closes first keeps the port for a minute, and one address has less
-// than 30,000 of them. It is the loopback network alone that has many.
-func source(to netip.Addr, n int) (unix.Sockaddr, bool) {
-	const addresses = 200
-	if to = to.Unmap(); !to.Is4() || !to.IsLoopback() {
-		return nil, false
-	}
-	return &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(1 + n%addresses)}}, true
 }
 
 // add has epoll say what happens to the i-th call, once each: the order of the stages is known.
@@ -181,13 +166,7 @@ func RunCalls(config Config) (*Result, error) {
 }
 
 func (c *caller) run() (*Result, error) {
-	var (
-		r            = &c.result
-		began        = time.Now()
-		opened, done = 0, 0
-		over         time.Time
-		begun        snapshot
-	)
+	began, opened := time.Now(), 0
 	next := func(i int) error {
 		opened++
 		return c.dial(i, opened-1)
@@ -215,31 +194,25 @@ func (c *caller) run() (*Result, error) {
 			switch {
 			case err != io.EOF:
 				c.note(i, err)
-			case !over.IsZero():
-				done++
-			default:
-				done++
+				continue
+			case c.ended.IsZero():
 				if err := next(i); err != nil {
 					return nil, err
 				}
 			}
+			c.verified += int64(c.Length)
 		}
 		now := time.Now()
 		switch {
-		case begun.at.IsZero() && now.Sub(began) >= c.Warmup:
-			if begun, err = c.snapshot(now); err != nil {
+		case c.begun.at.IsZero() && now.Sub(began) >= c.Warmup:
+			if c.begun, err = c.snapshot(now); err != nil {
 				return nil, err
 			}
-			begun.verified = int64(done)
-		case !begun.at.IsZero() && over.IsZero() && (now.Sub(begun.at) >= c.Interval || c.open == 0):
-			end, err := c.snapshot(now)
-			if err != nil {
+		case !c.begun.at.IsZero() && c.ended.IsZero() && (now.Sub(c.begun.at) >= c.Interval || c.open == 0):
+			if err := c.count(now); err != nil {
 				return nil, err
 			}
-			r.Lines, r.Elapsed, r.CPU = float64(int64(done)-begun.verified), now.Sub(begun.at), end.cpu-begun.cpu
-			r.User, r.System = end.user-begun.user, end.system-begun.system
-			over = now
-		case !over.IsZero() && now.Sub(over) > c.Patience:
+		case !c.ended.IsZero() && now.Sub(c.ended) > c.Patience:
 			for i := range c.calls {
 				if c.calls[i].fd >= 0 {
 					c.put(i)
@@ -248,7 +221,7 @@ func (c *caller) run() (*Result, error) {
 			}
 		}
 	}
-	return r, nil
+	return &c.result, nil
 }
 
 // put closes the i-th call.
@@ -256,13 +229,6 @@ func (c *caller) put(i int) {
 	_ = unix.Close(c.calls[i].fd)
 	c.calls[i].fd = -1
 	c.open--
-}
-
-func (c *caller) note(i int, err error) {
-	if c.result.Errors == 0 {
-		c.result.First = fmt.Sprintf("connection %d: %v", i, err)
-	}
-	c.result.Errors++
 }
 
 // MeasureFlood opens config.Idle connections at once, without waiting for any, and has a line echoed on each that comes

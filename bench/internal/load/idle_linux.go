@@ -12,12 +12,14 @@ import (
 	"github.com/parley-go/parley/bench/internal/settle"
 )
 
+// group is how many connections are opened before it is seen to that the server has accepted them.
+const group = 500
+
 // openIdle opens connections that say nothing, in groups: after each, one more connection asks something. Servers accept in
 // order, so its answer says that they have accepted the whole group, and their queues never overflow.
 func (g *generator) openIdle(n int) error {
-	const group = 500
 	for i := range n {
-		l, err := dial(g.addr, g.Patience, g.TLS)
+		l, err := g.dial()
 		if err != nil {
 			if errors.Is(err, unix.EMFILE) {
 				return fmt.Errorf("idle connection %d of %d: too many open files; see ulimit -Hn", i, n)
@@ -36,7 +38,7 @@ func (g *generator) openIdle(n int) error {
 
 // probe opens a connection, has one line echoed and closes it.
 func (g *generator) probe() error {
-	l, err := dial(g.addr, g.Patience, g.TLS)
+	l, err := g.dial()
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,27 @@ type Latency struct {
 	P99   time.Duration `json:"p99_ns"`
 	P999  time.Duration `json:"p999_ns"`
 	Max   time.Duration `json:"max_ns"`
+
+	Buckets []Bucket `json:"buckets"` // all of them
+}
+
+// Bucket counts lines that took about as long: one is kept to within 1/128 of its time.
+type Bucket struct {
+	Highest time.Duration `json:"ns"`
+	Lines   int64         `json:"n"`
+}
+
+// Merge returns the latency of the lines of several.
+func Merge(several []*Latency) *Latency {
+	h := new(histogram)
+	for _, l := range several {
+		for _, b := range l.Buckets {
+			h.counts[bucket(uint64(b.Highest))] += b.Lines
+		}
+		h.total += l.Lines
+		h.most = max(h.most, l.Max)
+	}
+	return h.latency()
 }
 
 // histogram counts durations; each is kept to within 1/128 of itself.
@@ -56,8 +77,14 @@ func (h *histogram) quantile(share float64) time.Duration {
 }
 
 func (h *histogram) latency() *Latency {
+	var buckets []Bucket
+	for i, n := range h.counts {
+		if n > 0 {
+			buckets = append(buckets, Bucket{time.Duration(highest(i)), n})
+		}
+	}
 	return &Latency{
-		Lines: h.total, Max: h.most,
+		Lines: h.total, Max: h.most, Buckets: buckets,
 		P50: h.quantile(0.5), P90: h.quantile(0.9), P99: h.quantile(0.99), P999: h.quantile(0.999),
 	}
 }

@@ -47,5 +47,31 @@ func TestQuantiles(t *testing.T) {
 	h = new(histogram)
 	h.add(-time.Second) // a clock's doing
 	h.add(1000)
-	require.Equal(t, &Latency{Lines: 2, P50: 1000, P90: 1000, P99: 1000, P999: 1000, Max: 1000}, h.latency())
+	require.Equal(t, &Latency{Lines: 2, P50: 1000, P90: 1000, P99: 1000, P999: 1000, Max: 1000,
+		Buckets: []Bucket{{0, 1}, {1003, 1}}}, h.latency())
+}
+
+// The lines of several slices together are as if they had been counted together.
+func TestMerge(t *testing.T) {
+	require.Equal(t, &Latency{}, Merge(nil))
+	whole := new(histogram)
+	var parts []*Latency
+	for part := range 5 {
+		h := new(histogram)
+		for i := range 1000 {
+			d := time.Duration((i*i + part) * (part + 1))
+			h.add(d)
+			whole.add(d)
+		}
+		parts = append(parts, h.latency())
+	}
+	require.Equal(t, whole.latency(), Merge(parts))
+	// One slice in which everything took a second is a fifth of all lines, whatever the others' quantiles are.
+	h := new(histogram)
+	for range 1000 {
+		h.add(time.Second)
+	}
+	parts[4] = h.latency()
+	require.GreaterOrEqual(t, Merge(parts).P90, time.Second)
+	require.Less(t, parts[0].P99, 2*time.Millisecond)
 }

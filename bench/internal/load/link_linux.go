@@ -19,10 +19,10 @@ type link struct {
 	tls *secure // nil: in the clear
 }
 
-// dial opens a connection, with TLS of that version unless it is 0. Until setNonblock no call on it takes longer than
+// dial opens the n-th connection, with TLS of that version unless it is 0. Until setNonblock no call on it takes longer than
 // patience.
-func dial(to netip.AddrPort, patience time.Duration, version uint16) (link, error) {
-	fd, err := connect(to, patience)
+func dial(to netip.AddrPort, n int, patience time.Duration, version uint16) (link, error) {
+	fd, err := connect(to, n, patience)
 	if err != nil || version == 0 {
 		return link{fd: fd}, err
 	}
@@ -37,8 +37,8 @@ func dial(to netip.AddrPort, patience time.Duration, version uint16) (link, erro
 	return l, nil
 }
 
-// connect opens a connection in blocking mode.
-func connect(to netip.AddrPort, patience time.Duration) (int, error) {
+// connect opens the n-th connection in blocking mode.
+func connect(to netip.AddrPort, n int, patience time.Duration) (int, error) {
 	family, sa := sockaddr(to)
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -49,6 +49,7 @@ func connect(to netip.AddrPort, patience time.Duration) (int, error) {
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit), // for connect, too
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit),
 		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
+		bindSource(fd, to.Addr(), n),
 	)
 	if err == nil {
 		err = os.NewSyscallError("connect", ignoringEINTR(func() error { return unix.Connect(fd, sa) }))
@@ -68,8 +69,37 @@ func sockaddr(to netip.AddrPort) (family int, sa unix.Sockaddr) {
 	return unix.AF_INET6, &unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())}
 }
 
+// bindSource chooses where the n-th connection comes from, unless it is the kernel's to choose.
+func bindSource(fd int, to netip.Addr, n int) error {
+	from, ok := source(to, n)
+	if !ok {
+		return nil
+	}
+	// The port is chosen with regard to where the connection goes.
+	return errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1),
+		os.NewSyscallError("bind", unix.Bind(fd, from)))
+}
+
+// source returns where the n-th connection comes from: who closes first keeps the port for a minute, and one address has
+// less than 30,000 of them. It is the loopback network alone that has many.
+func source(to netip.Addr, n int) (unix.Sockaddr, bool) {
+	const addresses = 200
+	if to = to.Unmap(); !to.Is4() || !to.IsLoopback() {
+		return nil, false
+	}
+	return &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(1 + n%addresses)}}, true
+}
+
 // ask sends a line on a connection in blocking mode and compares what comes back.
 func (l link) ask(line []byte) error {
+	if err := l.put(line); err != nil {
+		return err
+	}
+	return l.expect(line)
+}
+
+// put sends a line on a connection in blocking mode.
+func (l link) put(line []byte) error {
 	for sent := 0; sent < len(line); {
 		n, err := l.blockingWrite(line[sent:])
 		if err != nil {
@@ -77,6 +107,11 @@ func (l link) ask(line []byte) error {
 		}
 		sent += n
 	}
+	return nil
+}
+
+// expect compares what comes on a connection in blocking mode with the line that is due.
+func (l link) expect(line []byte) error {
 	buf := make([]byte, len(line)+1)
 	for got := 0; got < len(line); {
 		n, err := l.blockingRead(buf)

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"runtime"
 	"time"
 	"unsafe"
 
@@ -34,6 +35,9 @@ type generator struct {
 	begun    snapshot
 	ended    time.Time // when counting did
 	pace     pace
+	waits    *Waits // with a pace: until it began; nil: not known
+	said     int    // lines that were broadcast
+	dialed   int    // connections that were opened
 }
 
 type phase int
@@ -48,9 +52,9 @@ const (
 
 // snapshot is the state of the counters at one moment.
 type snapshot struct {
-	at                time.Time
-	verified          int64
-	cpu, user, system time.Duration
+	at       time.Time
+	verified int64
+	used     proc.Usage
 }
 
 // Run opens the connections, keeps them busy and counts. An error is about the run itself: that the server does not accept,
@@ -63,6 +67,14 @@ func Run(config Config) (*Result, error) {
 	defer g.close()
 	if err := g.setUp(); err != nil {
 		return nil, err
+	}
+	if g.Rate > 0 {
+		runtime.LockOSThread() // whose waits are read
+		defer runtime.UnlockOSThread()
+		var err error
+		if g.waits, err = g.readWaits(); err != nil {
+			return nil, err
+		}
 	}
 	if err := g.run(); err != nil {
 		return nil, err
@@ -79,13 +91,20 @@ func (g *generator) setUp() (err error) {
 	}
 	g.conns = make([]conn, 0, g.Conns)
 	for i := range g.Conns {
-		l, err := dial(g.addr, g.Patience, g.TLS)
+		l, err := g.dial()
 		if err != nil {
 			return fmt.Errorf("connection %d: %w", i, err)
 		}
 		g.conns = append(g.conns, conn{link: l, line: g.text.start(i)})
 		g.open++
-		if err := l.setNonblock(); err != nil {
+		if g.Broadcast && (len(g.conns)%group == 0 || i == g.Conns-1) {
+			if err := g.gather(); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range g.conns {
+		if err := g.conns[i].setNonblock(); err != nil {
 			return err
 		}
 		if err := g.watch(unix.EPOLL_CTL_ADD, i, unix.EPOLLIN); err != nil {
@@ -93,6 +112,12 @@ func (g *generator) setUp() (err error) {
 		}
 	}
 	return nil
+}
+
+// dial opens the next connection.
+func (g *generator) dial() (link, error) {
+	g.dialed++
+	return dial(g.addr, g.dialed-1, g.Patience, g.TLS)
 }
 
 // prepare does what comes before the first connection.
@@ -139,9 +164,12 @@ func (g *generator) watch(op, i int, events uint32) error {
 func (g *generator) run() error {
 	now := time.Now()
 	g.phase, g.due = warming, now.Add(g.Warmup)
-	if g.Rate > 0 {
+	switch {
+	case g.Rate > 0:
 		g.pace.every, g.pace.began = float64(time.Second)/g.Rate, now
-	} else {
+	case g.Broadcast:
+		g.say()
+	default:
 		for i := range g.conns {
 			g.start(i)
 		}
@@ -158,11 +186,17 @@ func (g *generator) run() error {
 		if g.Rate > 0 {
 			g.release(now)
 		}
+		if g.Broadcast && !g.between(now) {
+			continue
+		}
 		for before := phase(-1); before != g.phase; {
 			before = g.phase
 			if err := g.turn(now); err != nil {
 				return err
 			}
+		}
+		if g.Broadcast && g.phase < draining && g.busy == 0 {
+			g.say()
 		}
 	}
 	return nil
@@ -175,7 +209,8 @@ func (g *generator) wait(timeout time.Duration) (int, error) {
 	if errno == 0 && n > 0 {
 		return int(n), nil
 	}
-	if timeout <= 0 || g.Rate > 0 && g.phase < draining { // the next line is due sooner than a sleeper wakes
+	// The next line is due sooner than a sleeper wakes; and to wake one would be the dearest part of a broadcast.
+	if timeout <= 0 || (g.Rate > 0 || g.Broadcast) && g.phase < draining {
 		return 0, nil
 	}
 	blocked, err := unix.EpollWait(g.ep, g.events[:], int(timeout.Milliseconds())+1)
@@ -205,11 +240,9 @@ func (g *generator) turn(now time.Time) error {
 			return nil
 		}
 		if late || g.extended && g.verified > g.begun.verified || g.open == 0 {
-			s, err := g.snapshot(now)
-			if err != nil {
+			if err := g.count(now); err != nil {
 				return err
 			}
-			g.count(s)
 			if g.Rate > 0 {
 				g.overdue(now)
 			}
@@ -231,6 +264,9 @@ func (g *generator) turn(now time.Time) error {
 	case ending:
 		if g.Rate > 0 && g.result.Latency == nil {
 			g.result.Latency = g.pace.taken.latency()
+			if err := g.waited(); err != nil {
+				return err
+			}
 		}
 		if late {
 			g.failRest(func(*conn) error {
@@ -247,24 +283,25 @@ func (g *generator) turn(now time.Time) error {
 // snapshot reads the counters.
 func (g *generator) snapshot(now time.Time) (s snapshot, err error) {
 	s = snapshot{at: now, verified: g.verified}
-	if g.PID == 0 {
-		return s, nil
+	if g.PID != 0 {
+		s.used, err = proc.Used(g.PID)
 	}
-	if s.cpu, err = proc.CPU(g.PID); err != nil {
-		return s, err
-	}
-	s.user, s.system, err = proc.Split(g.PID)
 	return s, err
 }
 
-func (g *generator) count(end snapshot) {
+// count notes what came of the interval that ended now.
+func (g *generator) count(now time.Time) error {
+	end, err := g.snapshot(now)
+	if err != nil {
+		return err
+	}
+	g.ended = now
+	used := end.used.Since(g.begun.used)
 	r := &g.result
-	g.ended = end.at
 	r.Lines = float64(end.verified-g.begun.verified) / float64(g.Length)
-	r.Elapsed = end.at.Sub(g.begun.at)
-	r.CPU = end.cpu - g.begun.cpu
-	r.User = end.user - g.begun.user
-	r.System = end.system - g.begun.system
+	r.Elapsed = now.Sub(g.begun.at)
+	r.CPU, r.User, r.System = used.CPU, used.User, used.System
+	return nil
 }
 
 // serve deals with an event of the i-th connection.
@@ -290,7 +327,7 @@ func (g *generator) serve(i int, events uint32) {
 				g.paced(i)
 				return
 			}
-			if g.phase >= draining {
+			if g.Broadcast || g.phase >= draining {
 				g.busy--
 				return
 			}
@@ -324,14 +361,19 @@ func (g *generator) advance(i int) {
 // fail notes what went wrong on the i-th connection and closes it.
 func (g *generator) fail(i int, err error) {
 	c := &g.conns[i]
-	if g.result.Errors == 0 {
-		g.result.First = fmt.Sprintf("connection %d: %v", i, err)
-	}
-	g.result.Errors++
+	g.note(i, err)
 	if !c.done() {
 		g.busy--
 	}
 	g.lose(c)
+}
+
+// note keeps what went wrong on the i-th connection, for the Result.
+func (g *generator) note(i int, err error) {
+	if g.result.Errors == 0 {
+		g.result.First = fmt.Sprintf("connection %d: %v", i, err)
+	}
+	g.result.Errors++
 }
 
 func (g *generator) lose(c *conn) {

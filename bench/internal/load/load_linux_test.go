@@ -24,6 +24,11 @@ type serverConn struct {
 
 // serve runs a server whose connections are served by f. It ends with the test, connections included.
 func serve(t *testing.T, f func(net.Conn)) (addr string) {
+	return serveInOrder(t, func(net.Conn) {}, f)
+}
+
+// serveInOrder is serve that calls accepted for each connection, one after the other, before f.
+func serveInOrder(t *testing.T, accepted, f func(net.Conn)) (addr string) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	var (
@@ -41,6 +46,7 @@ func serve(t *testing.T, f func(net.Conn)) (addr string) {
 			mu.Lock()
 			conns = append(conns, conn)
 			mu.Unlock()
+			accepted(conn)
 			wg.Go(func() {
 				defer conn.Close()
 				f(serverConn{conn, end})

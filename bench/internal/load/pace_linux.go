@@ -1,6 +1,12 @@
 package load
 
-import "time"
+import (
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/parley-go/parley/bench/internal/proc"
+)
 
 // pace is a load of a fixed rate: the n-th line of all is due at a moment that is known beforehand, whatever the server
 // does, and goes out on the n-th connection in turn; later if that still waits for the line before.
@@ -66,4 +72,41 @@ func (g *generator) overdue(now time.Time) {
 			}
 		}
 	}
+}
+
+// readWaits reads how long everybody waited so far; nil: the kernel does not tell, or there is nobody to ask about.
+func (g *generator) readWaits() (*Waits, error) {
+	if g.PID == 0 {
+		return nil, nil
+	}
+	var errs [4]error
+	var w Waits
+	var ours, theirs time.Duration
+	w.Server, errs[0] = proc.Waited(g.PID)
+	w.Generator, errs[1] = proc.ThreadWaited()
+	theirs, errs[2] = proc.Stolen(g.PID)
+	ours, errs[3] = proc.Stolen(0)
+	w.Stolen = ours + theirs // counts twice what is stolen from a CPU that both may use
+	switch err := errors.Join(errs[:]...); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return &w, nil
+}
+
+// waited notes how long everybody waited since the pace began.
+func (g *generator) waited() error {
+	now, err := g.readWaits()
+	if err != nil || now == nil || g.waits == nil {
+		return err
+	}
+	g.result.Waits = &Waits{
+		Elapsed:   time.Since(g.pace.began),
+		Server:    max(now.Server-g.waits.Server, 0), // a thread that ended takes its waits with it
+		Generator: now.Generator - g.waits.Generator,
+		Stolen:    now.Stolen - g.waits.Stolen,
+	}
+	return nil
 }

@@ -11,7 +11,7 @@ import (
 
 // learn asks once, on a connection of its own, and keeps what is answered.
 func (g *generator) learn() error {
-	l, err := dial(g.addr, g.Patience, g.TLS)
+	l, err := g.dial()
 	if err != nil {
 		return err
 	}

@@ -63,3 +63,46 @@ func parseKB(file string, text []byte, wanted string) (int64, error) {
 	}
 	return 0, fmt.Errorf("%s: no line %s", file, wanted)
 }
+
+// parseSchedstat takes how long a thread waited for a CPU out of /proc/PID/task/TID/schedstat: the second number, in
+// nanoseconds.
+func parseSchedstat(text []byte) (time.Duration, error) {
+	fields := strings.Fields(string(text))
+	if len(fields) < 2 {
+		return 0, fmt.Errorf("schedstat: %.80q", text)
+	}
+	n, err := strconv.ParseInt(fields[1], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("schedstat: %w", err)
+	}
+	return time.Duration(n), nil
+}
+
+// parseStolen takes the steal time of some CPUs out of /proc/stat: the eighth number behind the name. proc(5)
+func parseStolen(stat []byte, wanted func(cpu int) bool) (time.Duration, error) {
+	const steal = 8
+	var sum time.Duration
+	for line := range strings.Lines(string(stat)) {
+		number, ok := strings.CutPrefix(line, "cpu")
+		if !ok || strings.HasPrefix(number, " ") { // the sum of all
+			continue
+		}
+		fields := strings.Fields(number)
+		if len(fields) <= steal {
+			return 0, fmt.Errorf("stat: %q", strings.TrimSpace(line))
+		}
+		cpu, err := strconv.Atoi(fields[0])
+		if err != nil {
+			return 0, fmt.Errorf("stat: %w", err)
+		}
+		if !wanted(cpu) {
+			continue
+		}
+		stolen, err := parseTicks(fields[steal])
+		if err != nil {
+			return 0, err
+		}
+		sum += stolen
+	}
+	return sum, nil
+}

@@ -1,12 +1,17 @@
 package proc
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
@@ -77,10 +82,60 @@ func TestOtherProcesses(t *testing.T) {
 	require.Error(t, err)
 	_, _, err = Split(noProcess)
 	require.Error(t, err)
+	_, err = Waited(noProcess)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	_, err = Stolen(noProcess)
+	require.Error(t, err)
 	_, err = RSS(noProcess)
 	require.Error(t, err)
 	_, err = PeakRSS(noProcess)
 	require.Error(t, err)
+}
+
+// A thread that shares its CPU with another waits for it.
+func TestWaited(t *testing.T) {
+	if _, err := ThreadWaited(); errors.Is(err, fs.ErrNotExist) {
+		t.Skip("the kernel does not tell")
+	}
+	var all unix.CPUSet
+	require.NoError(t, unix.SchedGetaffinity(0, &all))
+	var one unix.CPUSet
+	for cpu := 0; one.Count() == 0; cpu++ {
+		if all.IsSet(cpu) {
+			one.Set(cpu)
+		}
+	}
+	before, err := Waited(os.Getpid())
+	require.NoError(t, err)
+	const enough = 5 * time.Millisecond
+	var waited atomic.Int32 // of the two
+	var wg sync.WaitGroup
+	deadline := time.Now().Add(30 * time.Second)
+	for range 2 {
+		wg.Go(func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+			if !assert.NoError(t, unix.SchedSetaffinity(0, &one)) {
+				return
+			}
+			start, err := ThreadWaited()
+			assert.NoError(t, err)
+			for now := start; now-start < enough && time.Now().Before(deadline); {
+				if now, err = ThreadWaited(); !assert.NoError(t, err) {
+					return
+				}
+			}
+			waited.Add(1)
+			for waited.Load() < 2 && time.Now().Before(deadline) { // so that the other one has somebody to wait for
+			}
+			sum, err := Waited(os.Getpid())
+			assert.NoError(t, err)
+			assert.GreaterOrEqual(t, sum-before, enough)
+		})
+	}
+	wg.Wait()
+	require.True(t, time.Now().Before(deadline))
+	_, err = Stolen(os.Getpid())
+	require.NoError(t, err)
 }
 
 func TestRSSSeesWhatIsTouched(t *testing.T) {

@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -45,6 +46,30 @@ func TestParsePeak(t *testing.T) {
 	require.EqualValues(t, 8544<<10, hwm)
 	for _, bad := range []string{"", "VmRSS:\t 8000 kB\n", "VmHWM:\n", "VmHWM:\t8544\n"} {
 		_, err := parsePeak([]byte(bad))
+		require.Error(t, err, bad)
+	}
+}
+
+func TestParseSchedstat(t *testing.T) {
+	waited, err := parseSchedstat([]byte("170980 16965 2\n"))
+	require.NoError(t, err)
+	require.Equal(t, 16965*time.Nanosecond, waited)
+	for _, bad := range []string{"", "1", "1 x 2", "1 99999999999999999999 2"} {
+		_, err := parseSchedstat([]byte(bad))
+		require.Error(t, err, bad)
+	}
+}
+
+func TestParseStolen(t *testing.T) {
+	const stat = "cpu  9 9 9 9 9 9 9 77 9 9\ncpu0 1 2 3 4 5 6 7 3 0 0\ncpu1 1 2 3 4 5 6 7 40 0 0\ncpu10 1 2 3 4 5 6 7 34 0 0\n" +
+		"intr 1 2 3\nctxt 4\n"
+	for want, wanted := range map[time.Duration][]int{0: nil, 30: {0}, 400: {1}, 370: {0, 10}, 770: {0, 1, 10, 11}} {
+		stolen, err := parseStolen([]byte(stat), func(cpu int) bool { return slices.Contains(wanted, cpu) })
+		require.NoError(t, err)
+		require.Equal(t, want*time.Millisecond, stolen)
+	}
+	for _, bad := range []string{"cpu0 1 2 3 4 5 6 7\n", "cpux 1 2 3 4 5 6 7 8 9\n", "cpu0 1 2 3 4 5 6 7 x 9\n"} {
+		_, err := parseStolen([]byte(bad), func(int) bool { return true })
 		require.Error(t, err, bad)
 	}
 }

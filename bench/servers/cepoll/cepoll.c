@@ -7,24 +7,11 @@
  * all that a read completed goes out in one write, from where it lies. A connection owns memory only while a line of it is
  * cut, or its peer is slow. It is the least that a server can do that looks at every line.
  */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <netdb.h>
-#include <netinet/tcp.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#define NAME "cepoll"
+#include "../epoll.h"
 
 enum {
-	READ_SIZE = 64 << 10,
 	MAX_LINE = 2 << 20, /* without its end; a longer line ends the connection */
-	EVENTS = 512,
-	ACCEPTS = 64, /* in one pass */
 	SPARES = 64,
 };
 
@@ -39,26 +26,11 @@ struct conn {
 	size_t cap, head, ready, tail;
 };
 
-static int ep;
-static char input[READ_SIZE];
 static struct {
 	char *buf;
 	size_t cap;
 } spares[SPARES]; /* buffers that were grown for a long line, for the next one */
 static int spared;
-
-static void die(const char *what)
-{
-	fprintf(stderr, "cepoll: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static void watch(int op, int fd, uint32_t events, void *ptr)
-{
-	struct epoll_event ev = {.events = events, .data.ptr = ptr};
-	if (epoll_ctl(ep, op, fd, &ev) < 0)
-		die("epoll_ctl");
-}
 
 static void release(struct conn *c)
 {
@@ -100,16 +72,6 @@ static void keep(struct conn *c, const char *p, size_t n)
 	c->tail += n;
 }
 
-/* put writes what the socket takes; -1: the connection is lost. */
-static ssize_t put(struct conn *c, const char *p, size_t n)
-{
-	ssize_t sent;
-	do
-		sent = write(c->fd, p, n);
-	while (sent < 0 && errno == EINTR);
-	return sent < 0 && errno == EAGAIN ? 0 : sent;
-}
-
 /* block switches between waiting for input and waiting for room to write. */
 static void block(struct conn *c, int on)
 {
@@ -122,7 +84,7 @@ static void block(struct conn *c, int on)
 static void flush(struct conn *c)
 {
 	if (c->head < c->ready) {
-		ssize_t sent = put(c, c->buf + c->head, c->ready - c->head);
+		ssize_t sent = put(c->fd, c->buf + c->head, c->ready - c->head);
 		if (sent < 0) {
 			drop(c);
 			return;
@@ -145,9 +107,9 @@ static void flush(struct conn *c)
 
 static void readable(struct conn *c)
 {
-	ssize_t n = read(c->fd, input, sizeof input);
+	ssize_t n = get(c->fd);
 	if (n <= 0) {
-		if (n == 0 || (errno != EAGAIN && errno != EINTR))
+		if (n < 0)
 			drop(c);
 		return;
 	}
@@ -157,7 +119,7 @@ static void readable(struct conn *c)
 	size_t lines = done - input;
 	if (c->buf == NULL) {
 		ssize_t sent = 0;
-		if (lines > 0 && (sent = put(c, input, lines)) < 0) {
+		if (lines > 0 && (sent = put(c->fd, input, lines)) < 0) {
 			drop(c);
 			return;
 		}
@@ -178,87 +140,24 @@ static void readable(struct conn *c)
 		drop(c);
 }
 
-static void acceptable(int listener)
+static struct conn *opened(int fd)
 {
-	for (int i = 0; i < ACCEPTS; i++) {
-		int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		if (fd < 0) {
-			if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
-				return;
-			die("accept4");
-		}
-		struct conn *c = calloc(1, sizeof *c);
-		if (c == NULL)
-			die("calloc");
-		c->fd = fd;
-		watch(EPOLL_CTL_ADD, fd, EPOLLIN, c);
-	}
+	struct conn *c = zeroed(sizeof *c);
+	c->fd = fd;
+	return c;
 }
 
-/* listening opens HOST:PORT and says on standard error what it became. */
-static int listening(const char *address)
+static void ready(struct conn *c)
 {
-	char host[256], port[32];
-	const char *colon = strrchr(address, ':');
-	if (colon == NULL || (size_t)(colon - address) >= sizeof host) {
-		fprintf(stderr, "cepoll: -listen %s: not HOST:PORT\n", address);
-		exit(2);
-	}
-	snprintf(host, sizeof host, "%.*s", (int)(colon - address), address);
-
-	struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *ai;
-	int e = getaddrinfo(*host ? host : NULL, colon + 1, &hints, &ai);
-	if (e != 0) {
-		fprintf(stderr, "cepoll: -listen %s: %s\n", address, gai_strerror(e));
-		exit(1);
-	}
-	int on = 1, fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		die("socket");
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* what is accepted inherits it */
-	if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, 4096) < 0)
-		die(address);
-	freeaddrinfo(ai);
-
-	struct sockaddr_storage sa;
-	socklen_t size = sizeof sa;
-	if (getsockname(fd, (struct sockaddr *)&sa, &size) < 0 ||
-	    getnameinfo((struct sockaddr *)&sa, size, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-		die("getsockname");
-	fprintf(stderr, "listening on %s:%s\n", host, port);
-	return fd;
+	if (c->blocked)
+		flush(c);
+	else
+		readable(c);
 }
+
+static void pass(void) {}
 
 int main(int argc, char **argv)
 {
-	if (argc != 3 || strcmp(argv[1], "-listen") != 0) {
-		fprintf(stderr, "usage: cepoll -listen HOST:PORT\n");
-		return 2;
-	}
-	signal(SIGPIPE, SIG_IGN);
-	struct rlimit files;
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0) { /* Go programs do the same */
-		files.rlim_cur = files.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
-	if ((ep = epoll_create1(EPOLL_CLOEXEC)) < 0)
-		die("epoll_create1");
-	int listener = listening(argv[2]);
-	watch(EPOLL_CTL_ADD, listener, EPOLLIN, NULL);
-	for (;;) {
-		struct epoll_event events[EVENTS];
-		int n = epoll_wait(ep, events, EVENTS, -1);
-		if (n < 0 && errno != EINTR)
-			die("epoll_wait");
-		for (int i = 0; i < n; i++) {
-			struct conn *c = events[i].data.ptr;
-			if (c == NULL)
-				acceptable(listener);
-			else if (c->blocked)
-				flush(c);
-			else
-				readable(c);
-		}
-	}
+	return serve(argc, argv);
 }

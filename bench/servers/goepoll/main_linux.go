@@ -6,19 +6,15 @@ package main
 
 import (
 	"bytes"
-	"flag"
-	"fmt"
-	"net/netip"
-	"os"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/parley-go/parley/bench/internal/bare"
+	"github.com/parley-go/parley/bench/internal/serving"
 )
 
 const (
 	readSize = 64 << 10
-	maxLine  = 2 << 20 // without its end; a longer line ends the connection
-	accepts  = 64      // in one pass
 	spares   = 64
 )
 
@@ -28,145 +24,46 @@ type conn struct {
 	buf     []byte // nil: nothing is kept
 	head    int
 	ready   int
-	fd      int32
+	fd      int
 	blocked bool // waits to write, and does not read
 }
 
 type server struct {
-	ep, listener int
-	conns        []*conn // by descriptor
-	input        []byte  // what all connections read into
-	spare        [][]byte
-	events       [512]unix.EpollEvent
+	loop  bare.Loop
+	conns []*conn // by descriptor
+	input []byte  // what all connections read into
+	spare [][]byte
 }
 
-func main() {
-	listen := flag.String("listen", "127.0.0.1:7000", "`address` to listen on, as IP:PORT; port 0 takes a free one")
-	flag.Parse()
-	if err := serve(*listen); err != nil {
-		fmt.Fprintln(os.Stderr, "goepoll:", err)
-		os.Exit(1)
-	}
-}
+func main() { serving.Main(serve) }
 
+// serve returns when it cannot go on: the program ends by a signal.
 func serve(address string) error {
 	s := &server{input: make([]byte, readSize)}
-	var err error
-	if s.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return err
-	}
-	if s.listener, err = listen(address); err != nil {
-		return fmt.Errorf("-listen %s: %w", address, err)
-	}
-	if err := s.watch(unix.EPOLL_CTL_ADD, s.listener, unix.EPOLLIN); err != nil {
-		return err
-	}
-	for {
-		n, err := s.wait()
-		if err != nil {
-			return err
-		}
-		for _, ev := range s.events[:n] {
-			switch c := s.lookup(ev.Fd); {
-			case int(ev.Fd) == s.listener:
-				err = s.accept()
-			case c == nil: // dropped in this pass
-			case c.blocked:
-				err = s.flush(c)
-			default:
-				err = s.readable(c)
-			}
-			if err != nil {
-				return err
-			}
-		}
-	}
+	s.loop.Opened, s.loop.Ready = s.opened, s.ready
+	return s.loop.Serve(address)
 }
 
-// listen opens an IPv4 address and says on standard error what it became.
-func listen(address string) (fd int, err error) {
-	ap, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return -1, err
+func (s *server) opened(fd int) {
+	for fd >= len(s.conns) {
+		s.conns = append(s.conns, nil)
 	}
-	if !ap.Addr().Is4() {
-		return -1, fmt.Errorf("not an IPv4 address")
-	}
-	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	for _, option := range [][2]int{
-		{unix.SOL_SOCKET, unix.SO_REUSEADDR},
-		{unix.IPPROTO_TCP, unix.TCP_NODELAY}, // what is accepted inherits it
-	} {
-		if err := unix.SetsockoptInt(fd, option[0], option[1], 1); err != nil {
-			return -1, err
-		}
-	}
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: ap.Addr().As4(), Port: int(ap.Port())}); err != nil {
-		return -1, err
-	}
-	if err := unix.Listen(fd, 4096); err != nil {
-		return -1, err
-	}
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		return -1, err
-	}
-	bound := sa.(*unix.SockaddrInet4)
-	fmt.Fprintf(os.Stderr, "listening on %s\n", netip.AddrPortFrom(netip.AddrFrom4(bound.Addr), uint16(bound.Port)))
-	return fd, nil
+	s.conns[fd] = &conn{fd: fd}
 }
 
-// wait asks without blocking first, by a raw system call; only a wait that blocks goes through Go's scheduler.
-func (s *server) wait() (int, error) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(s.ep), uintptr(unsafe.Pointer(&s.events)),
-		uintptr(len(s.events)), 0, 0, 0)
-	if errno == 0 && n > 0 {
-		return int(n), nil
+func (s *server) ready(fd int) error {
+	switch c := s.conns[fd]; {
+	case c == nil: // dropped in this pass
+		return nil
+	case c.blocked:
+		return s.flush(c)
+	default:
+		return s.readable(c)
 	}
-	blocked, err := unix.EpollWait(s.ep, s.events[:], -1)
-	if err == unix.EINTR {
-		return 0, nil
-	}
-	return blocked, err
-}
-
-func (s *server) watch(op, fd int, events uint32) error {
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(s.ep, op, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}))
-}
-
-func (s *server) lookup(fd int32) *conn {
-	if int(fd) < len(s.conns) {
-		return s.conns[fd]
-	}
-	return nil
-}
-
-func (s *server) accept() error {
-	for range accepts {
-		fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(s.listener), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
-		switch errno {
-		case 0:
-		case unix.EAGAIN, unix.EINTR, unix.ECONNABORTED:
-			return nil
-		default:
-			return os.NewSyscallError("accept4", errno)
-		}
-		for int(fd) >= len(s.conns) {
-			s.conns = append(s.conns, nil)
-		}
-		s.conns[fd] = &conn{fd: int32(fd)}
-		if err := s.watch(unix.EPOLL_CTL_ADD, int(fd), unix.EPOLLIN); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (s *server) readable(c *conn) error {
-	n, errno := raw(unix.SYS_READ, c.fd, s.input)
+	n, errno := bare.Read(c.fd, s.input)
 	if n <= 0 {
 		if errno != unix.EAGAIN && errno != unix.EINTR {
 			s.drop(c)
@@ -205,7 +102,7 @@ func (s *server) readable(c *conn) error {
 			return s.flush(c)
 		}
 	}
-	if len(c.buf)-c.ready > maxLine {
+	if len(c.buf)-c.ready > serving.MaxLine {
 		s.drop(c)
 	}
 	return nil
@@ -234,7 +131,7 @@ func (s *server) flush(c *conn) error {
 // put writes what the socket takes; it answers false if the connection is lost.
 func (s *server) put(c *conn, p []byte) (int, bool) {
 	for {
-		n, errno := raw(unix.SYS_WRITE, c.fd, p)
+		n, errno := bare.Write(c.fd, p)
 		switch errno {
 		case 0:
 			return n, true
@@ -248,12 +145,6 @@ func (s *server) put(c *conn, p []byte) (int, bool) {
 	}
 }
 
-// raw is a read or write that cannot block, and so need not tell Go's scheduler.
-func raw(trap uintptr, fd int32, p []byte) (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall(trap, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-	return int(n), errno
-}
-
 // block switches between waiting for input and waiting for room to write.
 func (s *server) block(c *conn, on bool) error {
 	if c.blocked == on {
@@ -261,9 +152,9 @@ func (s *server) block(c *conn, on bool) error {
 	}
 	c.blocked = on
 	if on {
-		return s.watch(unix.EPOLL_CTL_MOD, int(c.fd), unix.EPOLLOUT)
+		return s.loop.Watch(c.fd, unix.EPOLLOUT)
 	}
-	return s.watch(unix.EPOLL_CTL_MOD, int(c.fd), unix.EPOLLIN)
+	return s.loop.Watch(c.fd, unix.EPOLLIN)
 }
 
 // keep appends to the connection's own memory.
@@ -285,5 +176,5 @@ func (s *server) release(c *conn) {
 func (s *server) drop(c *conn) {
 	s.release(c)
 	s.conns[c.fd] = nil
-	_ = unix.Close(int(c.fd))
+	_ = unix.Close(c.fd)
 }
