@@ -185,6 +185,7 @@ func (d *Dispatcher) sent(p []byte, n int) {
 	if d.ext != nil {
 		now := l.lately()
 		d.ext.active, d.ext.progress = now, now
+		d.ext.sent += int64(n)
 	}
 	if l.opts.Trace != nil {
 		l.trace(Event{Kind: TraceSend, Chan: d, N: n, Data: p})
