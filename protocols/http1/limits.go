@@ -46,8 +46,12 @@ type Limits struct {
 	// answered with 408.
 	BodyRate int64
 
-	// WriteTimeout is how long a client may take nothing of a response: 30 seconds. Then the connection is closed.
+	// WriteTimeout is how long a client may take nothing of a response that waits for it: 30 seconds. WriteRate is how many
+	// octets of it the client has to take in a second, on an average over each minute in which some wait for it all the time:
+	// 256, as several responses may share a slow line. Then the connection is closed. What the system's buffers hold does not
+	// wait, but see core.Dispatcher.SetWriteTimeout; nor does what a handler has not made yet, such as an event.
 	WriteTimeout time.Duration
+	WriteRate    int64
 
 	// Requests is how many requests a connection can have: no bound. The last is answered with "Connection: close".
 	Requests int
@@ -75,6 +79,7 @@ func (l *Limits) setDefaults() {
 	or(&l.BodyTimeout, 30*time.Second)
 	or(&l.BodyRate, 1024)
 	or(&l.WriteTimeout, 30*time.Second)
+	or(&l.WriteRate, 256)
 	or(&l.Requests, -1)
 	or(&l.Conns, 10_000)
 	or(&l.ConnsPerAddr, 512)

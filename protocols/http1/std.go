@@ -42,8 +42,8 @@ type StdHandler struct {
 
 	// MaxWorkers is how many requests are under way at a time; 0: 1,000; negative: no bound. A request beyond it is
 	// answered with 503 and Retry-After. A client that is slow with its body, or takes its response slowly, holds one
-	// as long as its handler waits for it: Limits.BodyTimeout, BodyRate and WriteTimeout bound that, Limits.ConnsPerAddr
-	// how many one client can hold.
+	// as long as its handler waits for it: Limits.BodyTimeout, BodyRate, WriteTimeout and WriteRate bound that,
+	// Limits.ConnsPerAddr how many one client can hold.
 	MaxWorkers int
 
 	// BodyLimit replaces Limits.Body for the requests that come here; 0: it stays; negative: no bound, for a handler that has

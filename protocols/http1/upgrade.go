@@ -60,6 +60,7 @@ func (w *ResponseWriter) Hijack(newHandler func(*chat.Conn) chat.Handler) error 
 	s.srv.leave(s.w)
 	x.end(nil)
 	c.SetWriteTimeout(0)
+	c.SetWriteRate(0)
 	c.SetTerminator(chat.None)
 	c.SetLimit(chat.DefaultLimit)
 	c.Resume()
