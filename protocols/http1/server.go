@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/parley-go/parley/chat"
@@ -50,12 +51,13 @@ type Server struct {
 	// Limits bound what clients can do; the zero value has defaults that are safe.
 	Limits Limits
 
-	once   sync.Once
-	err    error // of what is configured
-	limits Limits
-	head   headLimits
-	tls    *tls.Config
-	totals totals
+	once    sync.Once
+	err     error // of what is configured
+	limits  Limits
+	head    headLimits
+	tls     *tls.Config
+	totals  totals
+	refused atomic.Pointer[refused]
 
 	mu      sync.Mutex
 	workers map[*core.Loop]*worker
@@ -154,9 +156,25 @@ func (srv *Server) ListenTLS(r core.Runner, network, address string) (*core.List
 	return srv.listen(r, network, address, srv.NewSessionTLS)
 }
 
-// refusal is what a connection over a bound gets; RFC 9110 section 6.6.1 leaves Date out of what is not made for the moment.
-const refusal = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 21\r\n" +
-	"Retry-After: 10\r\nConnection: close\r\n\r\nToo many connections\n"
+// refusal is what a connection over a bound gets. It is made once a second: those may be many.
+func (srv *Server) refusal(now time.Time) string {
+	second := now.Unix()
+	r := srv.refused.Load()
+	if r == nil || r.second != second {
+		p := append(appendStatusLine(nil, http.StatusServiceUnavailable), "Date: "...) // RFC 9110 section 6.6.1
+		p = now.UTC().AppendFormat(p, http.TimeFormat)
+		p = append(p, "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 21\r\nRetry-After: 10\r\n"+
+			"Connection: close\r\n\r\nToo many connections\n"...)
+		r = &refused{second, string(p)}
+		srv.refused.Store(r)
+	}
+	return r.text
+}
+
+type refused struct {
+	second int64
+	text   string
+}
 
 func (srv *Server) listen(
 	r core.Runner, network, address string, newHandler func(*chat.Conn) chat.Handler,
@@ -165,12 +183,12 @@ func (srv *Server) listen(
 		return nil, err
 	}
 	lc := core.ListenConfig{Limit: core.Limit{
-		Total: srv.limits.Conns, PerAddr: max(srv.limits.ConnsPerAddr, 0), Refusal: refusal,
+		Total: srv.limits.Conns, PerAddr: max(srv.limits.ConnsPerAddr, 0), RefusalFunc: srv.refusal,
 	}}
 	accept := chat.Accept(newHandler)
 	if len(srv.ProxyFrom) > 0 {
 		accept = proxyproto.Accept(newHandler, proxyproto.Options{
-			From: srv.ProxyFrom, PerClient: lc.Limit.PerAddr, Refusal: lc.Limit.Refusal,
+			From: srv.ProxyFrom, PerClient: lc.Limit.PerAddr, RefusalFunc: srv.refusal,
 		})
 		lc.Limit.PerAddr = 0 // all come from the proxy
 	}
