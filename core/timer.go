@@ -269,9 +269,12 @@ func (d *Dispatcher) SetIdleTimeout(t time.Duration) {
 }
 
 // SetWriteTimeout closes the channel with ErrTimeout when there is something to write (write interest is on) and the
-// peer took nothing for t. 0 switches it off, as it is after Attach. Taken is what was sent; on Linux, over TCP, also what
-// the peer acknowledges of it, since a socket is writable again only when a third of its buffer, which may be megabytes, is
-// free: a peer that takes something between two sends and then no more closes after 2t at the latest.
+// peer took nothing for t. 0 switches it off, as it is after Attach. The peer gets a reset where the transport has one: what
+// was to come is lost in any case, and the system need not hold what it has not taken either.
+//
+// Taken is what was sent; on Linux, over TCP, also what the peer acknowledges of it, since a socket is writable again only
+// when a third of its buffer, which may be megabytes, is free. A peer that takes something between two sends and then
+// nothing more closes after 2t at the latest.
 func (d *Dispatcher) SetWriteTimeout(t time.Duration) {
 	if !d.alive() {
 		return
@@ -295,7 +298,7 @@ const WriteRatePeriod = time.Minute
 // SetWriteRate closes the channel with ErrTimeout when the peer takes fewer bytes a second of what is written than least, on
 // an average over each WriteRatePeriod in which something waits for it (write interest is on) all the time: SetWriteTimeout is
 // content with a byte now and then. What a peer that keeps up has not been given yet is not counted, however slowly it is
-// made. Taken is as of SetWriteTimeout. 0 switches it off, as it is after Attach.
+// made. Taken, and the reset, are as of SetWriteTimeout. 0 switches it off, as it is after Attach.
 func (d *Dispatcher) SetWriteRate(least int64) {
 	if !d.alive() {
 		return
@@ -399,7 +402,7 @@ func (x *extension) writeDue(d *Dispatcher) {
 		x.writeT.startAt(due)
 		return
 	}
-	d.shut(ErrTimeout)
+	_ = d.abort(ErrTimeout)
 }
 
 func (x *extension) rateDue(d *Dispatcher) {
@@ -413,7 +416,7 @@ func (x *extension) rateDue(d *Dispatcher) {
 	}
 	taken := d.taken()
 	if (taken-p.begun)/int64(WriteRatePeriod/time.Second) < x.rate {
-		d.shut(ErrTimeout)
+		_ = d.abort(ErrTimeout)
 		return
 	}
 	p.from, p.begun = now, taken

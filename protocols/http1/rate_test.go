@@ -85,6 +85,19 @@ func TestWriteRate(t *testing.T) {
 	}
 }
 
+// A response whose end is that of the connection does not look whole when it was cut.
+func TestWriteTimeoutIsNoEnd(t *testing.T) {
+	s := newScene(t, handle(func(w *http1.ResponseWriter, _ *http1.Request) error {
+		_, err := w.WriteString(strings.Repeat("x", 100_000))
+		return err
+	}), sim.Config{Window: 1000})
+	s.p.Stall(true)
+	s.p.Say("GET / HTTP/1.0\r\n\r\n")
+	s.Advance(time.Minute)
+	s.p.Stall(false)
+	s.p.WantReset()
+}
+
 // What comes slowly because it is made slowly is not held against the client: events, and a producer that has nothing yet.
 func TestWriteRateOfWhatIsMadeSlowly(t *testing.T) {
 	s := newScene(t, handle(func(w *http1.ResponseWriter, r *http1.Request) error {
