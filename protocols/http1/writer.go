@@ -288,13 +288,29 @@ func (w *ResponseWriter) SendProducer(p buffered.Producer) error {
 	return w.produce(&bodyProducer{x: w.x, p: p, left: w.length})
 }
 
-// SendFile is SendProducer for n bytes of a file from an offset: by sendfile where platform and transport allow. It sets the
-// length to n. The file is closed at the end.
+// SendFile is SendProducer for n bytes of a file from an offset, or for all up to its end, as it is now, if n is negative: by
+// sendfile where platform and transport allow. It sets the length to that. The file is read on the loop's goroutine, and closed
+// at the end, or at once with an error. If it turns out to be shorter the connection is closed, and Written, Entry.Octets and
+// Counters.Octets are what was sent of it.
 func (w *ResponseWriter) SendFile(f *os.File, offset, n int64) error {
+	if n < 0 {
+		info, err := f.Stat()
+		if err != nil {
+			_ = f.Close()
+			return err
+		}
+		n = max(info.Size()-offset, 0)
+	}
 	w.SetLength(n)
-	err := w.produce(buffered.File(f, offset, n), endProducer{w.x})
+	queued := false
+	err := w.produce(buffered.FileFunc(f, offset, n, func(sent int64) {
+		_ = f.Close()
+		if queued {
+			w.written -= n - sent
+		}
+	}), endProducer{w.x})
 	if err == nil {
-		w.written = w.length
+		w.written, queued = n, true
 	}
 	return err
 }
