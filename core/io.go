@@ -167,6 +167,12 @@ func (d *Dispatcher) SendFile(f *os.File, offset int64, n int) (int, error) {
 	return sent, err
 }
 
+// SendsFiles tells whether SendFile is worth a try: it is not a platform or a socket that never can.
+func (d *Dispatcher) SendsFiles() bool {
+	_, ok := d.sock.(fileSender)
+	return ok && haveSendFile
+}
+
 func (d *Dispatcher) sendable() error {
 	switch {
 	case !d.alive():
