@@ -339,3 +339,38 @@ func TestStdFileChanges(t *testing.T) {
 		require.Equal(t, size, r.n)
 	}
 }
+
+// BenchmarkStdFile: a file from a handler of net/http, as it is and hidden; b.SetBytes counts its octets.
+func BenchmarkStdFile(b *testing.B) {
+	for _, size := range []int64{64 << 10, 16 << 20} {
+		name := filepath.Join(b.TempDir(), "file")
+		require.NoError(b, os.WriteFile(name, make([]byte, size), 0o600))
+		for _, hidden := range []bool{false, true} {
+			b.Run(fmt.Sprint(size, " hidden=", hidden), func(b *testing.B) {
+				s := startStd(b, opened(name, func(w http.ResponseWriter, _ *http.Request, f *os.File) error {
+					w.Header().Set("Content-Length", fmt.Sprint(size))
+					var src io.Reader = f
+					if hidden {
+						src = struct{ io.Reader }{f}
+					}
+					_, err := io.Copy(w, src)
+					return err
+				}))
+				c := dialRaw(b, s.addr)
+				require.NoError(b, c.SetDeadline(time.Time{}))
+				in := bufio.NewReaderSize(c, 256<<10)
+				b.SetBytes(size)
+				for b.Loop() {
+					_, err := io.WriteString(c, getRequest)
+					require.NoError(b, err)
+					for line := ""; line != "\r\n"; {
+						line, err = in.ReadString('\n')
+						require.NoError(b, err)
+					}
+					_, err = io.CopyN(io.Discard, in, size)
+					require.NoError(b, err)
+				}
+			})
+		}
+	}
+}
