@@ -3,7 +3,8 @@ package http1
 import "time"
 
 // Limits bound what one client can ask of a Server. A field that is 0 has the default that its comment gives; a negative one
-// is no bound, unless the comment says otherwise.
+// is no bound, unless the comment says otherwise; for what has to be collected, a line, the fields or the trailers, that is 1
+// MiB.
 type Limits struct {
 	// RequestLine is the longest request line, in octets without its CRLF: 8,192; RFC 9112 section 3 wants 8,000 or more. A
 	// longer one is answered with 414.
@@ -57,7 +58,7 @@ type Limits struct {
 	Requests int
 
 	// Conns is how many connections a listener has open at a time: 10,000; ConnsPerAddr how many of them from one address
-	// (core.Limit): 512. Further ones get 503 and are closed.
+	// (core.Limit): 512. Further ones get 503, in the clear also where TLS is spoken, and are closed.
 	Conns        int
 	ConnsPerAddr int
 }

@@ -40,8 +40,8 @@ type Server struct {
 	// AllowOptions gives "OPTIONS *" to the Handler, too. Otherwise it is answered with 200 and no body.
 	AllowOptions bool
 
-	// Log, if not nil, is called at the end of each request, on the loop's goroutine. The Entry and what it points to are
-	// borrowed.
+	// Log, if not nil, is called at the end of each request, on the loop's goroutine: on several loops, at the same time. The
+	// Entry and what it points to are borrowed until it returns.
 	Log func(*Entry)
 
 	// ProxyFrom are the proxies in front of the server that speak the PROXY protocol; nil: there is none. See
@@ -71,7 +71,8 @@ type Handler interface {
 	//
 	// r and w, and what is borrowed from them, may be used until then. An *Error that it returns is the response, any other
 	// error is logged and answered with 500; if the head of a response was sent before, the connection is closed, so that the
-	// client sees that the response is not whole.
+	// client sees that the response is not whole. A panic is such an error, too, but http.ErrAbortHandler, which resets the
+	// connection without a word.
 	ServeHTTP(w *ResponseWriter, r *Request) error
 }
 
@@ -134,7 +135,8 @@ func (srv *Server) NewSession(c *chat.Conn) chat.Handler { return srv.newSession
 // NewSessionTLS is NewSession for connections that begin with TLS.
 func (srv *Server) NewSessionTLS(c *chat.Conn) chat.Handler { return srv.newSession(c, true) }
 
-// Serve attaches one connected socket to a loop. On an error it is still the caller's.
+// Serve attaches one connected socket to a loop; for one that begins with TLS there is chat.Attach with NewSessionTLS. On an
+// error the socket is still the caller's.
 func (srv *Server) Serve(l *core.Loop, s core.Socket) (*chat.Conn, error) {
 	if err := srv.prepare(); err != nil {
 		return nil, err
@@ -148,7 +150,7 @@ func (srv *Server) Listen(r core.Runner, network, address string) (*core.Listene
 	return srv.listen(r, network, address, srv.NewSession)
 }
 
-// ListenTLS is Listen for connections that begin with TLS.
+// ListenTLS is Listen for connections that begin with TLS: Server.TLSConfig must be set.
 func (srv *Server) ListenTLS(r core.Runner, network, address string) (*core.Listener, error) {
 	if srv.TLSConfig == nil {
 		return nil, errors.New("http1: ListenTLS without Server.TLSConfig")
