@@ -3,8 +3,8 @@ package http1
 import "time"
 
 // Limits bound what one client can ask of a Server. A field that is 0 has the default that its comment gives; a negative one
-// is no bound, unless the comment says otherwise; for what has to be collected, a line, the fields or the trailers, that is 1
-// MiB.
+// is no bound, unless the comment says otherwise. No bound is 1 MiB for what has to be collected: a line, the fields, the
+// trailers.
 type Limits struct {
 	// RequestLine is the longest request line, in octets without its CRLF: 8,192; RFC 9112 section 3 wants 8,000 or more. A
 	// longer one is answered with 414.

@@ -59,8 +59,8 @@ func (b *bridge) sendFile(r io.Reader) (n int64, err error) {
 	return n, err
 }
 
-// osFile returns the file that r is; nil: none. io.Copy asks a file to write itself, which the file passes on to us as a struct
-// around it that hides that.
+// osFile returns the file that r is; nil: none. io.Copy asks a file to write itself, which the file passes on to us as a
+// struct around it that hides that.
 func osFile(r io.Reader) *os.File {
 	if f, ok := r.(*os.File); ok {
 		return f
@@ -93,7 +93,8 @@ func (b *bridge) waitFile(file *stdFile) (int64, error) {
 		b.fields = appendField(b.fields, "Content-Type", http.DetectContentType(start[:n+m]))
 		b.hasType = true
 	}
-	if !bodyAllowed(b.status) || b.sendLength >= 0 && b.written+file.n > b.sendLength || b.ended || b.cause != nil || b.writeBy.passed {
+	tooMuch := b.sendLength >= 0 && b.written+file.n > b.sendLength
+	if !bodyAllowed(b.status) || tooMuch || b.ended || b.cause != nil || b.writeBy.passed {
 		return 0, nil
 	}
 	b.commit()

@@ -21,6 +21,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core"
 	"github.com/parley-go/parley/protocols/http1"
 )
@@ -293,6 +294,26 @@ func TestStdFileClientGoes(t *testing.T) {
 	require.Error(t, r.err)
 	require.Error(t, r.ctx)
 	require.Less(t, r.n, int64(64<<20))
+	require.Equal(t, r.n, r.at)
+}
+
+// Nor does it wait for ever when the loop closes the connection.
+func TestStdFileLoopCloses(t *testing.T) {
+	s, _, results := copying(t, func(http.ResponseWriter) {})
+	c := dialRaw(t, s.addr)
+	_, err := io.WriteString(c, getRequest)
+	require.NoError(t, err)
+	_, err = io.ReadFull(c, make([]byte, 1<<20))
+	require.NoError(t, err)
+	require.True(t, s.loop.Post(func() {
+		for d := range s.loop.All() {
+			if c, ok := chat.Of(d); ok {
+				_ = c.CloseWith(core.ErrShutdown)
+			}
+		}
+	}))
+	r := <-results
+	require.ErrorIs(t, r.err, core.ErrShutdown)
 	require.Equal(t, r.n, r.at)
 }
 

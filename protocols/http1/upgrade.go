@@ -42,9 +42,10 @@ func (w *ResponseWriter) Upgrade(protocol string, newHandler func(*chat.Conn) ch
 
 // Hijack hands the connection over as it is, with what was written so far and nothing else: for CONNECT, and for
 // net/http's Hijacker. newHandler is called once, from here, and what it returns gets everything that the client sends
-// from now on, a body that nobody asked for included. The request is over: OnDone's func and Server.Log are called from here,
-// and r and w are not to be used any more. The connection's timeouts are off, its terminator is None. Errors: core.ErrClosed if
-// the response is complete or the connection closed; what chat.Conn.SetHandler returns, and the connection is closed then.
+// from now on, a body that nobody asked for included. The request is over: OnDone's func and Server.Log are called from
+// here, and r and w are not to be used any more. The connection's timeouts are off, its terminator is None. Errors:
+// core.ErrClosed if the response is complete or the connection closed; what chat.Conn.SetHandler returns, and the connection
+// is closed then.
 func (w *ResponseWriter) Hijack(newHandler func(*chat.Conn) chat.Handler) error {
 	x := w.x
 	s := x.s
