@@ -347,6 +347,7 @@ func TestStdFileChanges(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, os.Truncate(name, size))
 		n, err := io.Copy(io.Discard, resp.Body)
+		require.NoError(t, c.Close()) // it would linger
 		r := <-results
 		if size == 0 {
 			require.Error(t, err)
