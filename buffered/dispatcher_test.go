@@ -434,3 +434,116 @@ func TestDiscardKeepsCloseTimeout(t *testing.T) {
 	w.Advance(6 * time.Second)
 	require.ErrorIs(t, d.Cause(), core.ErrTimeout)
 }
+
+// blocked is attach with a peer that takes nothing for now.
+func blocked(t *testing.T, window int) (*sim.World, *core.Loop, *buffered.Dispatcher, *sim.Peer) {
+	w, l, d, p := attach(t, sim.Config{Window: window}, &handler{})
+	p.Stall(true)
+	return w, l, d, p
+}
+
+// A peer that takes something now and then, but too little of it over a minute, is closed; one that takes enough is not.
+func TestWriteRate(t *testing.T) {
+	for _, take := range []int{199, 200} {
+		w, l, d, p := blocked(t, 1000)
+		d.SetWriteTimeout(30 * time.Second)
+		d.SetWriteRate(20)
+		l.Post(func() { _, _ = d.Send(make([]byte, 100_000)) })
+		w.Settle()
+		for range 6 {
+			require.False(t, d.Closed())
+			w.Advance(9900 * time.Millisecond)
+			p.Take(take)
+		}
+		w.Advance(2 * time.Second)
+		require.Equal(t, take < 200, d.Closed())
+		if take < 200 {
+			require.ErrorIs(t, d.Cause(), core.ErrTimeout)
+			p.WantReset() // the system holds nothing for it either
+			continue
+		}
+		p.Take(100_000) // a second minute begins, and what it has at once counts for the whole of it
+		w.Advance(time.Hour)
+		require.False(t, d.Closed())
+		require.Zero(t, d.Queued())
+	}
+}
+
+// Only a minute counts in which something waits all the time: not what is made slowly, nor what the peer took late but whole.
+func TestWriteRateCountsWaitingOnly(t *testing.T) {
+	w, l, d, p := blocked(t, 10)
+	d.SetWriteTimeout(30 * time.Second)
+	d.SetWriteRate(1000)
+	for range 100 {
+		l.Post(func() { _, _ = d.Send(make([]byte, 20)) })
+		w.Advance(25 * time.Second)
+		p.Take(20)
+		w.Settle()
+		require.Zero(t, d.Queued())
+		w.Advance(10 * time.Minute)
+	}
+	require.False(t, d.Closed())
+}
+
+// The rate can be set when something waits already, and be taken back.
+func TestWriteRateChanges(t *testing.T) {
+	w, l, d, p := blocked(t, 10)
+	l.Post(func() { _, _ = d.Send(make([]byte, 5000)) })
+	w.Advance(time.Hour)
+	l.Post(func() { d.SetWriteRate(1) })
+	w.Advance(59 * time.Second)
+	l.Post(func() { d.SetWriteRate(0) })
+	w.Advance(time.Hour)
+	require.False(t, d.Closed())
+	l.Post(func() { d.SetWriteRate(1) })
+	w.Advance(59 * time.Second)
+	require.False(t, d.Closed())
+	p.Take(60)
+	w.Advance(60 * time.Second)
+	require.False(t, d.Closed())
+	w.Advance(2 * time.Second)
+	require.ErrorIs(t, d.Cause(), core.ErrTimeout)
+	d.SetWriteRate(1)
+}
+
+// lazy is a socket that is not writable for as long as it is told, as one of the system's is while its buffer is nearly full.
+type lazy struct {
+	core.Socket
+	closed bool
+}
+
+func (s *lazy) Inner() core.Socket { return s.Socket }
+func (s *lazy) Pending() bool      { return false }
+
+func (s *lazy) Ready(got core.Interest) core.Interest { return got }
+func (s *lazy) Interest(want core.Interest) core.Interest {
+	if s.closed {
+		want &^= core.Write
+	}
+	return want
+}
+
+// Taken is also what the peer takes of what was sent before, though nothing more can be sent for now.
+func TestWriteTimeoutCountsWhatIsTaken(t *testing.T) {
+	w := sim.New(sim.Config{T: t, Window: 50_000})
+	l := w.Loop(core.Options{Logger: slog.New(slog.DiscardHandler)})
+	sock, p := w.Pair()
+	s := &lazy{Socket: sock, closed: true}
+	d, err := buffered.Attach(l, s, &handler{})
+	require.NoError(t, err)
+	d.SetWriteTimeout(30 * time.Second)
+	d.SetWriteRate(5)
+	p.Stall(true)
+	l.Post(func() { _, _ = d.Send(make([]byte, 100_000)) })
+	for range 20 {
+		w.Advance(20 * time.Second)
+		require.False(t, d.Closed())
+		p.Take(200)
+	}
+	require.Equal(t, 50_000, d.Queued())
+	w.Advance(40 * time.Second) // and now nothing, for 30 s twice at most
+	require.False(t, d.Closed())
+	w.Advance(21 * time.Second)
+	require.ErrorIs(t, d.Cause(), core.ErrTimeout)
+	require.NoError(t, l.Close())
+}

@@ -293,7 +293,8 @@ func TestProducers(t *testing.T) {
 		require.NoError(t, err)
 		return f
 	}
-	sought := open()
+	sought, kept := open(), open()
+	var sent []int64
 	_, err := sought.Seek(4, io.SeekStart)
 	require.NoError(t, err)
 	for _, x := range []struct {
@@ -311,6 +312,8 @@ func TestProducers(t *testing.T) {
 		{"file to its end", buffered.File(open(), 8, -1), "89", nil},
 		{"file behind its end", buffered.File(open(), 20, -1), "", nil},
 		{"file too short", buffered.File(open(), 8, 5), "89", io.ErrUnexpectedEOF},
+		{"file that stays open", buffered.FileFunc(kept, 2, 5, func(n int64) { sent = append(sent, n) }), "23456", nil},
+		{"the same, too short", buffered.FileFunc(kept, 8, 5, func(n int64) { sent = append(sent, n) }), "89", io.ErrUnexpectedEOF},
 		{"file as a reader", buffered.Reader(sought), "456789", nil},
 	} {
 		t.Run(x.name, func(t *testing.T) {
@@ -327,6 +330,8 @@ func TestProducers(t *testing.T) {
 			require.Equal(t, x.want, p.sent.String())
 		})
 	}
+	require.Equal(t, []int64{5, 2}, sent)
+	require.NoError(t, kept.Close())
 }
 
 type failing struct{}

@@ -97,8 +97,17 @@ func (p *readerProducer) Close() error {
 // channel with io.ErrUnexpectedEOF.
 func File(f *os.File, offset, n int64) Producer { return &fileProducer{f: f, at: offset, left: n} }
 
+// FileFunc is File for a file that stays open: done is called instead of closing it, once, on the loop's goroutine, when the
+// producer has ended or its channel closes. Until then the file must not be closed. sent is how many bytes of it were handed
+// on; if that is not n, the file was shorter or the connection failed.
+func FileFunc(f *os.File, offset, n int64, done func(sent int64)) Producer {
+	return &fileProducer{f: f, at: offset, left: n, from: offset, done: done}
+}
+
 type fileProducer struct {
 	f    *os.File
+	from int64
+	done func(sent int64) // nil: the file is closed
 	at   int64
 	left int64 // negative: up to the end
 	buf  []byte
@@ -163,4 +172,10 @@ func (p *fileProducer) More(limit int) ([]byte, error) {
 	return nil, err
 }
 
-func (p *fileProducer) Close() error { return p.f.Close() }
+func (p *fileProducer) Close() error {
+	if p.done == nil {
+		return p.f.Close()
+	}
+	p.done(p.at - p.from)
+	return nil
+}

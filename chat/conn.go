@@ -385,9 +385,10 @@ func (c *Conn) Closing() bool { return c.b.Closing() }
 // Connected tells whether the connection is there: false while a Dial is under way and after the close.
 func (c *Conn) Connected() bool { return !c.b.Closed() && !c.b.Connecting() }
 
-// SetIdleTimeout, SetWriteTimeout, AfterFunc and Context are those of core.Dispatcher.
+// SetIdleTimeout, SetWriteTimeout, SetWriteRate, AfterFunc and Context are those of core.Dispatcher.
 func (c *Conn) SetIdleTimeout(t time.Duration)  { c.b.SetIdleTimeout(t) }
 func (c *Conn) SetWriteTimeout(t time.Duration) { c.b.SetWriteTimeout(t) }
+func (c *Conn) SetWriteRate(least int64)        { c.b.SetWriteRate(least) }
 func (c *Conn) Context() context.Context        { return c.b.Context() }
 func (c *Conn) AfterFunc(d time.Duration, f func()) *core.Timer {
 	return c.b.AfterFunc(d, f)

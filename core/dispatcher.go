@@ -313,11 +313,13 @@ func (d *Dispatcher) Close() error { return d.shut(nil) }
 func (d *Dispatcher) CloseWith(cause error) error { return d.shut(cause) }
 
 // Abort is Close, but the peer gets a reset where the transport has one, and unsent data is dropped.
-func (d *Dispatcher) Abort() error {
+func (d *Dispatcher) Abort() error { return d.abort(nil) }
+
+func (d *Dispatcher) abort(cause error) error {
 	if a, ok := base(d.sock).(aborter); ok && d.alive() {
 		_ = a.Abort()
 	}
-	return d.shut(nil)
+	return d.shut(cause)
 }
 
 func (d *Dispatcher) shut(cause error) error {

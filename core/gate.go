@@ -25,10 +25,15 @@ func (g *gate) setLimit(limit Limit) {
 	}
 }
 
-func (g *gate) refusal() string {
+// refusal is what a connection over a bound is told.
+func (g *gate) refusal(l *Loop) string {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.limit.Refusal
+	text, f := g.limit.Refusal, g.limit.RefusalFunc
+	g.mu.Unlock()
+	if f != nil {
+		return f(l.Now())
+	}
+	return text
 }
 
 func (g *gate) isFull() bool { return g.limit.Total >= 0 && g.open+g.pending >= g.limit.Total }
@@ -41,7 +46,7 @@ func (g *gate) wait(ln *Listener) bool {
 }
 
 func (g *gate) mustWait(ln *Listener) bool {
-	if !g.isFull() || g.limit.Refusal != "" {
+	if !g.isFull() || g.limit.refuses() {
 		return false
 	}
 	for _, w := range g.waiting {

@@ -180,6 +180,12 @@ func (d *Dispatcher) SendFile(f *os.File, offset int64, n int) (int, error) {
 	return sent, err
 }
 
+// SendsFiles tells whether SendFile is worth a try: it is not a platform or a socket that never can.
+func (d *Dispatcher) SendsFiles() bool {
+	_, ok := d.sock.(fileSender)
+	return ok && haveSendFile
+}
+
 // stUnsendable are the states in which sendable has an error.
 const stUnsendable = stClosed | stConnecting | stFailed | stWriteFailed
 
@@ -207,6 +213,7 @@ func (d *Dispatcher) noteSent(p []byte, n int) {
 	if d.ext != nil {
 		now := l.lately()
 		d.ext.active, d.ext.progress = now, now
+		d.ext.sent += int64(n)
 	}
 	if l.opts.Trace != nil {
 		l.trace(Event{Kind: TraceSend, Chan: d, N: n, Data: p})

@@ -51,9 +51,15 @@ type Limit struct {
 	PerAddr int
 
 	// Refusal, if not empty, is sent to each connection over a bound before it is closed; with it Total accepts and
-	// closes instead of waiting.
-	Refusal string
+	// closes instead of waiting. RefusalFunc, if not nil, is called for what to send in its place, with the time by Loop.Now:
+	// for what has to say when it was sent. It is called on the accepting loop's goroutine, on those of a Group at the same
+	// time, for every such connection: it should be quick.
+	Refusal     string
+	RefusalFunc func(now time.Time) string
 }
+
+// refuses tells whether connections over a bound are accepted, to be told so.
+func (l *Limit) refuses() bool { return l.Refusal != "" || l.RefusalFunc != nil }
 
 const (
 	acceptRetryMin = 5 * time.Millisecond
@@ -313,13 +319,13 @@ func (ln *Listener) offer(s Socket) error {
 
 // refuse closes a connection that is over a bound.
 func (ln *Listener) refuse(s Socket) {
-	if refusal := ln.gate.refusal(); refusal != "" {
+	ln.loop.stats.Refused++
+	defer s.Close() // also if RefusalFunc panics
+	if refusal := ln.gate.refusal(ln.loop); refusal != "" {
 		_, _ = s.Send([]byte(refusal)) // a new connection has room for it, or the peer is gone
 		_ = s.CloseWrite()
 		_, _ = s.Recv(ln.loop.buf) // so that what it said first does not turn the close into a reset
 	}
-	_ = s.Close()
-	ln.loop.stats.Refused++
 }
 
 // HandleError is told of an error or a panic of HandleAccepted: that connection closes, the listener goes on.

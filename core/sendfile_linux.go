@@ -6,6 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const haveSendFile = true
+
 func sysSendFile(out, in int, offset int64, n int) (int, error) {
 	sent, err := ignoringEINTR(func() (int, error) { return unix.Sendfile(out, in, &offset, n) })
 	switch {

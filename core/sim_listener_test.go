@@ -153,6 +153,30 @@ func TestLimitRefusal(t *testing.T) {
 	require.EqualValues(t, 3, l.Stats().Refused)
 }
 
+// What is made for the moment goes before what is always the same; a panic costs that connection.
+func TestLimitRefusalFunc(t *testing.T) {
+	w, l := simLoop(t, sim.Config{}, core.Options{Logger: slog.New(slog.DiscardHandler)})
+	var at time.Time
+	config := core.ListenConfig{Limit: core.Limit{Total: 1, Refusal: "too many\r\n", RefusalFunc: func(now time.Time) string {
+		at = now
+		return "too many for " + now.Weekday().String() + "\r\n"
+	}}}
+	ln, err := config.Listen(l, "tcp", "server:1", &server{})
+	require.NoError(t, err)
+	w.Dial("tcp", "server:1").WantNothing()
+	w.Advance(25 * time.Hour)
+	p := w.Dial("tcp", "server:1")
+	p.Want("too many for " + w.Now().Weekday().String() + "\r\n")
+	p.WantClosed()
+	require.WithinDuration(t, w.Now(), at, time.Second)
+	ln.SetLimit(core.Limit{Total: 1, RefusalFunc: func(time.Time) string { panic("no words") }})
+	w.Dial("tcp", "server:1").WantClosed()
+	ln.SetLimit(core.Limit{Total: 2})
+	w.Dial("tcp", "server:1").WantNothing()
+	require.Equal(t, 2, ln.Open())
+	require.EqualValues(t, 2, l.Stats().Refused)
+}
+
 func TestLimitPerAddr(t *testing.T) {
 	w, l := simLoop(t, sim.Config{}, core.Options{})
 	h := &server{}

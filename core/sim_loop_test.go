@@ -605,6 +605,7 @@ func TestRecvArguments(t *testing.T) {
 	require.Zero(t, n)
 	_, err = d.SendFile(os.Stdin, 0, 1)
 	require.ErrorIs(t, err, core.ErrUnsupported)
+	require.False(t, d.SendsFiles())
 }
 
 // A handler with predicates is asked before every pass.

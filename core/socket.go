@@ -94,6 +94,10 @@ type (
 		SendVector(p [][]byte) (int, error)
 	}
 
+	// unacked tells how many bytes of what was sent the peer has not taken yet: they lie in the system's buffers, or are on
+	// their way. 0 if that is not known.
+	unacked interface{ Unacked() int }
+
 	// detacher gives its descriptor away as a net.Conn; afterwards only Close may be called, which then does nothing.
 	detacher interface{ Detach() (net.Conn, error) }
 

@@ -12,6 +12,8 @@ import (
 
 var backends []backend
 
+const haveSendFile = false
+
 func (osSystem) Listen(string, string, *ListenConfig) (Socket, error) { return nil, ErrUnsupported }
 func (osSystem) ListenPacket(string, string) (Socket, error)          { return nil, ErrUnsupported }
 func (osSystem) Connect(string, Endpoint, *Dialer) (Socket, error)    { return nil, ErrUnsupported }

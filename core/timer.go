@@ -23,6 +23,7 @@ const (
 	timerFunc timerKind = iota
 	timerIdle
 	timerWrite
+	timerRate
 )
 
 // AfterFunc runs f once, d from now at the earliest. A pending timer keeps Run going.
@@ -104,6 +105,8 @@ func (l *Loop) fire() {
 		t.d.ext.idleDue(t.d)
 	case timerWrite:
 		t.d.ext.writeDue(t.d)
+	case timerRate:
+		t.d.ext.rateDue(t.d)
 	default:
 		t.f()
 	}
@@ -198,13 +201,24 @@ type extension struct {
 	timers   []*Timer
 	idle     int64 // nanoseconds; 0: none
 	write    int64
+	rate     int64 // bytes a second; 0: any
 	active   int64 // when something was received or sent last
 	progress int64 // when something was sent last, or write interest came on
+	sent     int64 // bytes
 	idleT    *Timer
 	writeT   *Timer
+	pace     *pace // nil: write interest was not on yet
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	dial     *dialing
+}
+
+// pace is how fast the peer takes what waits for it.
+type pace struct {
+	taken int64 // bytes that it had taken when SetWriteTimeout's timer was looked at last
+	from  int64 // when the period began
+	begun int64 // bytes that it had taken then
+	t     *Timer
 }
 
 func (d *Dispatcher) extend() *extension {
@@ -255,7 +269,12 @@ func (d *Dispatcher) SetIdleTimeout(t time.Duration) {
 }
 
 // SetWriteTimeout closes the channel with ErrTimeout when there is something to write (write interest is on) and the
-// peer took nothing for t. 0 switches it off, as it is after Attach.
+// peer took nothing for t. 0 switches it off, as it is after Attach. The peer gets a reset where the transport has one: what
+// was to come is lost in any case, and the system need not hold what it has not taken either.
+//
+// Taken is what was sent; on Linux, over TCP, also what the peer acknowledges of it, since a socket is writable again only
+// when a third of its buffer, which may be megabytes, is free. A peer that takes something between two sends and then
+// nothing more closes after 2t at the latest.
 func (d *Dispatcher) SetWriteTimeout(t time.Duration) {
 	if !d.alive() {
 		return
@@ -264,9 +283,31 @@ func (d *Dispatcher) SetWriteTimeout(t time.Duration) {
 	x.write = int64(max(t, 0))
 	if x.write == 0 || d.want&Write != 0 {
 		x.progress = d.loop.clock()
+		if x.write != 0 {
+			x.keepPace().taken = d.taken()
+		}
 		x.writeT = d.rearm(x.writeT, timerWrite, x.write, x.progress)
 	} else if x.writeT != nil {
 		x.writeT.Stop() // it may be later than the new timeout; startWriting arms it again
+	}
+}
+
+// WriteRatePeriod is the time over which SetWriteRate takes the average.
+const WriteRatePeriod = time.Minute
+
+// SetWriteRate closes the channel with ErrTimeout when the peer takes fewer bytes a second of what is written than least, on
+// an average over each WriteRatePeriod in which something waits for it (write interest is on) all the time: SetWriteTimeout is
+// content with a byte now and then. What a peer that keeps up has not been given yet is not counted, however slowly it is
+// made. Taken, and the reset, are as of SetWriteTimeout. 0 switches it off, as it is after Attach.
+func (d *Dispatcher) SetWriteRate(least int64) {
+	if !d.alive() {
+		return
+	}
+	x := d.extend()
+	x.rate = max(least, 0)
+	if x.rate > 0 && d.want&Write != 0 {
+		d.WantWrite(false) // the period begins now
+		d.WantWrite(true)
 	}
 }
 
@@ -313,22 +354,71 @@ func (x *extension) idleDue(d *Dispatcher) {
 
 // startWriting is called when write interest comes on.
 func (x *extension) startWriting(d *Dispatcher) {
-	if x.write == 0 {
+	if x.write == 0 && x.rate == 0 {
 		return
 	}
-	x.progress = d.loop.lately()
-	if x.writeT == nil || x.writeT.index < 0 {
-		x.writeT = d.rearm(x.writeT, timerWrite, x.write, x.progress)
+	now, taken := d.loop.lately(), d.taken()
+	p := x.keepPace()
+	x.progress, p.taken = now, taken
+	if x.write != 0 && (x.writeT == nil || x.writeT.index < 0) {
+		x.writeT = d.rearm(x.writeT, timerWrite, x.write, now)
 	}
+	p.from, p.begun = now, taken
+	if x.rate != 0 && (p.t == nil || p.t.index < 0) {
+		p.t = d.rearm(p.t, timerRate, int64(WriteRatePeriod), now)
+	}
+}
+
+func (x *extension) keepPace() *pace {
+	if x.pace == nil {
+		x.pace = new(pace)
+	}
+	return x.pace
+}
+
+// taken is how many bytes the peer has taken, as far as one can know: less what layers and the system hold for it.
+func (d *Dispatcher) taken() int64 {
+	n := d.ext.sent
+	if d.sock == nil {
+		return n
+	}
+	if s, ok := base(d.sock).(unacked); ok {
+		n -= int64(s.Unacked())
+	}
+	return n - int64(d.Unsent())
 }
 
 func (x *extension) writeDue(d *Dispatcher) {
 	if !d.wants(Write) {
 		return // startWriting arms it again
 	}
-	if due := x.progress + x.write; due > d.loop.now {
+	now := d.loop.now
+	before := x.pace.taken
+	x.pace.taken = d.taken()
+	if x.progress+x.write <= now && x.pace.taken > before {
+		x.progress = now
+	}
+	if due := x.progress + x.write; due > now {
 		x.writeT.startAt(due)
 		return
 	}
-	d.shut(ErrTimeout)
+	_ = d.abort(ErrTimeout)
+}
+
+func (x *extension) rateDue(d *Dispatcher) {
+	if !d.wants(Write) || x.rate == 0 {
+		return // startWriting arms it again
+	}
+	now, p := d.loop.now, x.pace
+	if due := p.from + int64(WriteRatePeriod); due > now {
+		p.t.startAt(due)
+		return
+	}
+	taken := d.taken()
+	if (taken-p.begun)/int64(WriteRatePeriod/time.Second) < x.rate {
+		_ = d.abort(ErrTimeout)
+		return
+	}
+	p.from, p.begun = now, taken
+	p.t.startAt(now + int64(WriteRatePeriod))
 }

@@ -286,6 +286,14 @@ func (c *conn) ConnectResult() error {
 	return nil
 }
 
+// Unacked is what the other end has not read.
+func (c *conn) Unacked() int {
+	if c.state != connected || c.other.state == closed {
+		return 0
+	}
+	return c.other.coming + len(c.other.buf)
+}
+
 func (c *conn) OnClose(f func())               { c.onClose = f }
 func (c *conn) RemoteAddrPort() netip.AddrPort { return c.remote.ip }
 func (c *conn) LocalAddr() net.Addr            { return c.local.netAddr(c.network) }

@@ -17,7 +17,7 @@ type EventStream struct {
 	timer *core.Timer
 }
 
-// Event is one event. Empty fields are left out.
+// Event is one event. Fields that are empty are left out, but for Data.
 type Event struct {
 	// ID is what a client that comes back says in its Last-Event-ID field. Name is the type of the event; "" is "message".
 	ID   string
@@ -26,13 +26,13 @@ type Event struct {
 	// Data is the text of the event, of one line or many.
 	Data string
 
-	// Retry is how long the client is to wait before it comes back when the connection is lost.
+	// Retry is how long the client is to wait before it comes back when the connection is lost, in whole milliseconds.
 	Retry time.Duration
 }
 
 // EventStream begins a stream of events: the head of the response is sent, and the response is deferred. heartbeat is
 // how often a comment is sent, so that a client that is gone is noticed, and proxies see that the connection is alive;
-// 0: never. When the stream is over, by Close or because the client went away, OnDone's func is called. To a HEAD request
+// 0: never. When the stream is over, by Close or because the client went away, OnDone's func is called. Errors: those of Flush. To a HEAD request
 // there are no events: the stream is over when the handler returns.
 func (w *ResponseWriter) EventStream(heartbeat time.Duration) (*EventStream, error) {
 	w.Set("Content-Type", "text/event-stream")
@@ -108,7 +108,8 @@ func appendLine(p []byte, field, value string) []byte {
 	return append(append(append(p, field...), value...), '\n')
 }
 
-// Close ends the stream, as a shutdown of the loop does (ResponseWriter.OnShutdown). Clients come back after a while, unless the answer then is 204.
+// Close ends the stream, as a shutdown of the loop does (ResponseWriter.OnShutdown). Clients come back after a while, unless
+// the answer then is 204.
 func (e *EventStream) Close() {
 	if e.timer != nil {
 		e.timer.Stop()

@@ -74,7 +74,8 @@ type Files struct {
 	// weak when the file changed less than a second ago, and there is none without a time, as in an embed.FS.
 	ETag func(name string, info fs.FileInfo) string
 
-	// Header, if not nil, is called before a file is sent, to set further fields, say Cache-Control.
+	// Header, if not nil, is called before a file is sent, to set further fields, say Cache-Control. It and ETag are called on
+	// the loop's goroutine.
 	Header func(w *ResponseWriter, name string)
 
 	// OffLoop has files looked up, opened and their types found by core.Go: for file systems that may be slow, such as those on

@@ -136,7 +136,7 @@ func TestSlowReaderIsNotTimed(t *testing.T) {
 			return nil
 		})
 	})
-	srv.Limits.WriteTimeout = -1
+	srv.Limits.WriteTimeout, srv.Limits.WriteRate = -1, -1
 	s := newScene(t, srv, sim.Config{Window: 1000})
 	s.p.Stall(true)
 	s.p.Say("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")

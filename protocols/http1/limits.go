@@ -3,7 +3,8 @@ package http1
 import "time"
 
 // Limits bound what one client can ask of a Server. A field that is 0 has the default that its comment gives; a negative one
-// is no bound, unless the comment says otherwise.
+// is no bound, unless the comment says otherwise. No bound is 1 MiB for what has to be collected: a line, the fields, the
+// trailers.
 type Limits struct {
 	// RequestLine is the longest request line, in octets without its CRLF: 8,192; RFC 9112 section 3 wants 8,000 or more. A
 	// longer one is answered with 414.
@@ -46,14 +47,18 @@ type Limits struct {
 	// answered with 408.
 	BodyRate int64
 
-	// WriteTimeout is how long a client may take nothing of a response: 30 seconds. Then the connection is closed.
+	// WriteTimeout is how long a client may take nothing of a response that waits for it: 30 seconds. WriteRate is how many
+	// octets of it the client has to take in a second, on an average over each minute in which some wait for it all the time:
+	// 256, as several responses may share a slow line. Then the connection is closed. What the system's buffers hold does not
+	// wait, but see core.Dispatcher.SetWriteTimeout; nor does what a handler has not made yet, such as an event.
 	WriteTimeout time.Duration
+	WriteRate    int64
 
 	// Requests is how many requests a connection can have: no bound. The last is answered with "Connection: close".
 	Requests int
 
 	// Conns is how many connections a listener has open at a time: 10,000; ConnsPerAddr how many of them from one address
-	// (core.Limit): 512. Further ones get 503 and are closed.
+	// (core.Limit): 512. Further ones get 503, in the clear also where TLS is spoken, and are closed.
 	Conns        int
 	ConnsPerAddr int
 }
@@ -75,6 +80,7 @@ func (l *Limits) setDefaults() {
 	or(&l.BodyTimeout, 30*time.Second)
 	or(&l.BodyRate, 1024)
 	or(&l.WriteTimeout, 30*time.Second)
+	or(&l.WriteRate, 256)
 	or(&l.Requests, -1)
 	or(&l.Conns, 10_000)
 	or(&l.ConnsPerAddr, 512)

@@ -126,7 +126,7 @@ func (r *Request) Conn() *chat.Conn {
 	return r.x.s.c
 }
 
-// RemoteAddr returns the client's address, nil if there is none.
+// RemoteAddr returns the client's address, with Server.ProxyFrom that which the proxy tells; nil if there is none.
 func (r *Request) RemoteAddr() net.Addr {
 	if r.x.s == nil {
 		return nil
@@ -185,7 +185,8 @@ func (r *Request) OnBody(f func(p []byte, last bool) error) error {
 }
 
 // ReadAll collects the body, and calls f with all of it when it is there, as OnBody does at the end. limit is a bound as of
-// SetBodyLimit; 0: as it is. body is borrowed until f returns.
+// SetBodyLimit; 0: as it is. body is borrowed until f returns. f is not called when the body is larger, which is answered with
+// 413, or cut off. Error: ErrNoBody.
 func (r *Request) ReadAll(limit int64, f func(body []byte) error) error {
 	if limit != 0 {
 		r.limit = limit

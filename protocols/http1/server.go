@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/parley-go/parley/chat"
@@ -39,8 +40,8 @@ type Server struct {
 	// AllowOptions gives "OPTIONS *" to the Handler, too. Otherwise it is answered with 200 and no body.
 	AllowOptions bool
 
-	// Log, if not nil, is called at the end of each request, on the loop's goroutine. The Entry and what it points to are
-	// borrowed.
+	// Log, if not nil, is called at the end of each request, on the loop's goroutine: on several loops, at the same time. The
+	// Entry and what it points to are borrowed until it returns.
 	Log func(*Entry)
 
 	// ProxyFrom are the proxies in front of the server that speak the PROXY protocol; nil: there is none. See
@@ -50,12 +51,13 @@ type Server struct {
 	// Limits bound what clients can do; the zero value has defaults that are safe.
 	Limits Limits
 
-	once   sync.Once
-	err    error // of what is configured
-	limits Limits
-	head   headLimits
-	tls    *tls.Config
-	totals totals
+	once    sync.Once
+	err     error // of what is configured
+	limits  Limits
+	head    headLimits
+	tls     *tls.Config
+	totals  totals
+	refused atomic.Pointer[refused]
 
 	mu      sync.Mutex
 	workers map[*core.Loop]*worker
@@ -69,7 +71,8 @@ type Handler interface {
 	//
 	// r and w, and what is borrowed from them, may be used until then. An *Error that it returns is the response, any other
 	// error is logged and answered with 500; if the head of a response was sent before, the connection is closed, so that the
-	// client sees that the response is not whole.
+	// client sees that the response is not whole. A panic is such an error, too, but http.ErrAbortHandler, which resets the
+	// connection without a word.
 	ServeHTTP(w *ResponseWriter, r *Request) error
 }
 
@@ -132,7 +135,8 @@ func (srv *Server) NewSession(c *chat.Conn) chat.Handler { return srv.newSession
 // NewSessionTLS is NewSession for connections that begin with TLS.
 func (srv *Server) NewSessionTLS(c *chat.Conn) chat.Handler { return srv.newSession(c, true) }
 
-// Serve attaches one connected socket to a loop. On an error it is still the caller's.
+// Serve attaches one connected socket to a loop; for one that begins with TLS there is chat.Attach with NewSessionTLS. On an
+// error the socket is still the caller's.
 func (srv *Server) Serve(l *core.Loop, s core.Socket) (*chat.Conn, error) {
 	if err := srv.prepare(); err != nil {
 		return nil, err
@@ -146,7 +150,7 @@ func (srv *Server) Listen(r core.Runner, network, address string) (*core.Listene
 	return srv.listen(r, network, address, srv.NewSession)
 }
 
-// ListenTLS is Listen for connections that begin with TLS.
+// ListenTLS is Listen for connections that begin with TLS: Server.TLSConfig must be set.
 func (srv *Server) ListenTLS(r core.Runner, network, address string) (*core.Listener, error) {
 	if srv.TLSConfig == nil {
 		return nil, errors.New("http1: ListenTLS without Server.TLSConfig")
@@ -154,9 +158,25 @@ func (srv *Server) ListenTLS(r core.Runner, network, address string) (*core.List
 	return srv.listen(r, network, address, srv.NewSessionTLS)
 }
 
-// refusal is what a connection over a bound gets; RFC 9110 section 6.6.1 leaves Date out of what is not made for the moment.
-const refusal = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 21\r\n" +
-	"Retry-After: 10\r\nConnection: close\r\n\r\nToo many connections\n"
+// refusal is what a connection over a bound gets. It is made once a second: those may be many.
+func (srv *Server) refusal(now time.Time) string {
+	second := now.Unix()
+	r := srv.refused.Load()
+	if r == nil || r.second != second {
+		p := append(appendStatusLine(nil, http.StatusServiceUnavailable), "Date: "...) // RFC 9110 section 6.6.1
+		p = now.UTC().AppendFormat(p, http.TimeFormat)
+		p = append(p, "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 21\r\nRetry-After: 10\r\n"+
+			"Connection: close\r\n\r\nToo many connections\n"...)
+		r = &refused{second, string(p)}
+		srv.refused.Store(r)
+	}
+	return r.text
+}
+
+type refused struct {
+	second int64
+	text   string
+}
 
 func (srv *Server) listen(
 	r core.Runner, network, address string, newHandler func(*chat.Conn) chat.Handler,
@@ -165,12 +185,12 @@ func (srv *Server) listen(
 		return nil, err
 	}
 	lc := core.ListenConfig{Limit: core.Limit{
-		Total: srv.limits.Conns, PerAddr: max(srv.limits.ConnsPerAddr, 0), Refusal: refusal,
+		Total: srv.limits.Conns, PerAddr: max(srv.limits.ConnsPerAddr, 0), RefusalFunc: srv.refusal,
 	}}
 	accept := chat.Accept(newHandler)
 	if len(srv.ProxyFrom) > 0 {
 		accept = proxyproto.Accept(newHandler, proxyproto.Options{
-			From: srv.ProxyFrom, PerClient: lc.Limit.PerAddr, Refusal: lc.Limit.Refusal,
+			From: srv.ProxyFrom, PerClient: lc.Limit.PerAddr, RefusalFunc: srv.refusal,
 		})
 		lc.Limit.PerAddr = 0 // all come from the proxy
 	}

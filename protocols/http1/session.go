@@ -74,6 +74,7 @@ func (srv *Server) newSession(c *chat.Conn, secure bool) chat.Handler {
 	if srv.limits.WriteTimeout > 0 {
 		c.SetWriteTimeout(srv.limits.WriteTimeout)
 	}
+	c.SetWriteRate(srv.limits.WriteRate)
 	if secure {
 		s.secure()
 	} else {

@@ -537,6 +537,40 @@ func TestSendFile(t *testing.T) {
 	s.Advance(time.Minute)
 	require.Error(t, last.Err)
 	require.Zero(t, s.srv.Open())
+	require.Positive(t, last.Octets)
+	require.LessOrEqual(t, last.Octets, int64(100_000), "what was sent, and the block under way")
+	require.EqualValues(t, len(text)-10+int(last.Octets), s.srv.Counters().Octets)
+}
+
+// A file goes out up to its end without anybody saying how long it is; one that is shorter than said is an error, and what
+// came of it is counted.
+func TestSendFileLength(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(name, []byte("0123456789"), 0o600))
+	length := int64(-1)
+	var f *os.File
+	srv := handle(func(w *http1.ResponseWriter, _ *http1.Request) (err error) {
+		f, err = os.Open(name)
+		require.NoError(t, err)
+		return w.SendFile(f, 4, length)
+	})
+	var last http1.Entry
+	srv.Log = func(e *http1.Entry) { last = *e }
+	s := newScene(t, srv, sim.Config{})
+	s.p.Say(getRequest)
+	s.p.Want("HTTP/1.1 200 OK\r\n" + date + "Content-Length: 6\r\n\r\n456789")
+	s.Settle()
+	require.EqualValues(t, 6, last.Octets)
+	require.ErrorIs(t, f.Close(), os.ErrClosed)
+	length = 100
+	s.p.Say(getRequest)
+	s.p.Want("HTTP/1.1 200 OK\r\n" + date + "Content-Length: 100\r\n\r\n456789")
+	s.p.WantClosed()
+	s.Advance(buffered.LingerTimeout)
+	require.EqualValues(t, 6, last.Octets)
+	require.ErrorIs(t, last.Err, io.ErrUnexpectedEOF)
+	require.EqualValues(t, 12, srv.Counters().Octets)
+	require.ErrorIs(t, f.Close(), os.ErrClosed)
 }
 
 // Who makes a large body by hand stops when the client does not take it.

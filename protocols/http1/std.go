@@ -32,6 +32,11 @@ func Std(h http.Handler) *StdHandler { return &StdHandler{Handler: h} }
 // WriteString, and what http.ResponseController asks for. Both ways may be used at a time, whether or not EnableFullDuplex
 // was called.
 //
+// A part of an *os.File of 64 KiB or more that the handler sends with io.Copy, as http.ServeContent and http.FileServer of an
+// http.Dir do, goes out by sendfile where platform and transport allow: on Linux, without TLS. It is read on the loop's
+// goroutine then, as by ResponseWriter.SendFile; a handler whose files lie on a slow disk can hide them in a
+// struct{ io.Reader }. io.Copy returns when the file is not needed any more.
+//
 // What differs: there is no http.ServerContextKey. A handler that panics is answered for with 500 if it has sent nothing. A
 // status above 599 is 500, and so is 101 without Hijack. What Hijack returns is a connection of package net where
 // core.Dispatcher.Detach can take it off the loop; otherwise, with TLS say, one that stays on the loop, and that closes with
@@ -42,8 +47,8 @@ type StdHandler struct {
 
 	// MaxWorkers is how many requests are under way at a time; 0: 1,000; negative: no bound. A request beyond it is
 	// answered with 503 and Retry-After. A client that is slow with its body, or takes its response slowly, holds one
-	// as long as its handler waits for it: Limits.BodyTimeout, BodyRate and WriteTimeout bound that, Limits.ConnsPerAddr
-	// how many one client can hold.
+	// as long as its handler waits for it: Limits.BodyTimeout, BodyRate, WriteTimeout and WriteRate bound that,
+	// Limits.ConnsPerAddr how many one client can hold.
 	MaxWorkers int
 
 	// BodyLimit replaces Limits.Body for the requests that come here; 0: it stays; negative: no bound, for a handler that has
@@ -82,7 +87,8 @@ func (h *StdHandler) ServeHTTP(w *ResponseWriter, r *Request) error {
 		return err
 	}
 	c := r.Conn()
-	b := &bridge{h: h, w: w, r: r, loop: c.Loop(), conn: c.Context(), limit: r.limit, head: r.Method() == http.MethodHead, sendLength: -1}
+	b := &bridge{h: h, w: w, r: r, loop: c.Loop(), conn: c.Context(), limit: r.limit, head: r.Method() == http.MethodHead, sendLength: -1,
+		sendsFiles: c.Core().SendsFiles()}
 	b.canRead.L, b.canWrite.L = &b.mu, &b.mu
 	req, err := b.request(r)
 	if err != nil {
@@ -184,6 +190,8 @@ type bridge struct {
 	inTrailers  bool     // there will be some
 	committed   bool     // the loop may send the head
 	headGiven   bool     // it has it
+	sendsFiles  bool     // sendfile is worth a try
+	file        *stdFile // is to be sent behind out, or is being sent
 	out         []byte   // for the loop to send
 	lines       []byte   // trailer fields
 	flush       bool
@@ -305,9 +313,11 @@ func (b *bridge) pump() {
 	finish, fail := b.returned, b.fail
 	w, r := b.w, b.r
 	var out []byte
+	var file *stdFile
+	late := b.file != nil && b.file.late
 	headDue, inTrailers, flush := false, false, false
 	switch {
-	case fail != nil:
+	case fail != nil || late:
 	case b.committed && !finish && hijack == nil && w.Full():
 		w.OnDrain(b.drained)
 	case b.committed:
@@ -317,6 +327,10 @@ func (b *bridge) pump() {
 		b.headGiven = true
 		if finish {
 			w.trailers = append(w.trailers[:0], b.lines...)
+		}
+		if b.file != nil && !b.file.given {
+			file = b.file
+			file.given = true
 		}
 	}
 	b.mu.Unlock()
@@ -340,6 +354,9 @@ func (b *bridge) pump() {
 	if err == nil && len(out) > 0 {
 		_, err = w.Write(out)
 	}
+	if file != nil {
+		err = w.pushFile(file.f, file.at, file.n, err, func(sent int64) { b.fileSent(file, sent) })
+	}
 	if err == nil && flush {
 		err = w.Flush()
 	}
@@ -347,7 +364,10 @@ func (b *bridge) pump() {
 		w.x.onBody = nil // what is left of the body is nobody's
 	}
 	switch {
-	case fail == http.ErrAbortHandler:
+	case fail == http.ErrAbortHandler || late:
+		if late {
+			w.x.cause = core.ErrTimeout
+		}
 		w.x.s.mode = modeOver
 		_ = r.Conn().Abort()
 	case fail != nil:

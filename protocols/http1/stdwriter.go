@@ -248,8 +248,11 @@ func write[T ~string | ~[]byte](b *bridge, p T) (n int, err error) {
 
 var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// ReadFrom is io.Copy's way of writing.
+// ReadFrom is io.Copy's way of writing. See StdHandler about files.
 func (w *stdWriter) ReadFrom(r io.Reader) (n int64, err error) {
+	if n, err = w.b.sendFile(r); err != nil {
+		return n, err
+	}
 	buf := copyBuffers.Get().(*[32 << 10]byte)
 	defer copyBuffers.Put(buf)
 	for {

@@ -13,8 +13,8 @@ var ErrNoUpgrade = errors.New("http1: the request does not ask for this upgrade"
 
 // Upgrade answers with 101 and hands the connection over: newHandler is called once, from here, and what it returns gets
 // everything that the client sends from now on. protocol is what the Upgrade field says, say "websocket"; fields that
-// were set go out with the answer. ErrNoUpgrade: the request does not ask for that, or has a body; ErrSent. RFC 9110
-// section 7.8
+// were set go out with the answer. Otherwise it is Hijack. Errors: ErrNoUpgrade if the request does not ask for that, is of
+// HTTP/1.0, or has a body; ErrSent, ErrHeader, core.ErrClosed. RFC 9110 section 7.8
 func (w *ResponseWriter) Upgrade(protocol string, newHandler func(*chat.Conn) chat.Handler) error {
 	x := w.x
 	h := &x.req.head
@@ -42,8 +42,10 @@ func (w *ResponseWriter) Upgrade(protocol string, newHandler func(*chat.Conn) ch
 
 // Hijack hands the connection over as it is, with what was written so far and nothing else: for CONNECT, and for
 // net/http's Hijacker. newHandler is called once, from here, and what it returns gets everything that the client sends
-// from now on, a body that nobody asked for included. r and w are not to be used any more. The connection's timeouts are
-// off, its terminator is None.
+// from now on, a body that nobody asked for included. The request is over: OnDone's func and Server.Log are called from
+// here, and r and w are not to be used any more. The connection's timeouts are off, its terminator is None. Errors:
+// core.ErrClosed if the response is complete or the connection closed; what chat.Conn.SetHandler returns, and the connection
+// is closed then.
 func (w *ResponseWriter) Hijack(newHandler func(*chat.Conn) chat.Handler) error {
 	x := w.x
 	s := x.s
@@ -60,6 +62,7 @@ func (w *ResponseWriter) Hijack(newHandler func(*chat.Conn) chat.Handler) error 
 	s.srv.leave(s.w)
 	x.end(nil)
 	c.SetWriteTimeout(0)
+	c.SetWriteRate(0)
 	c.SetTerminator(chat.None)
 	c.SetLimit(chat.DefaultLimit)
 	c.Resume()

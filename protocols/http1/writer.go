@@ -189,9 +189,10 @@ func (w *ResponseWriter) fail(err error) {
 	}
 }
 
-// Write writes a part of the body. It takes all of p, or none and returns an error: ErrHeader, http.ErrContentLength,
-// http.ErrBodyNotAllowed with a status that has no body, core.ErrClosed when the response is complete or the connection
-// closed, core.ErrOverflow when the client takes too little: see Full.
+// Write writes a part of the body. It takes a copy of all of p, or none and returns an error: ErrHeader,
+// http.ErrContentLength, http.ErrBodyNotAllowed with a status that has no body, core.ErrClosed when the response is complete
+// or the connection closed, core.ErrOverflow when 4 MiB (buffered.Marks.Limit) wait for the client: the connection is closed
+// then; see Full.
 func (w *ResponseWriter) Write(p []byte) (int, error) {
 	x := w.x
 	switch {
@@ -264,7 +265,7 @@ func (w *ResponseWriter) sendPiece(p []byte) error {
 	return c.PushString("\r\n")
 }
 
-// Flush sends what was written so far, when the event is over.
+// Flush sends the head and what was written so far, when the event is over. Errors: those of Write.
 func (w *ResponseWriter) Flush() error {
 	x := w.x
 	switch {
@@ -281,20 +282,38 @@ func (w *ResponseWriter) Flush() error {
 	return w.sendGathered()
 }
 
-// SendProducer has a producer make the body: package buffered has some. Its length is SetLength's. It is asked when the
-// client has taken what came before, and closed at the end. Nothing can be written besides, and when the handler returns
-// the response is complete as soon as the producer has ended.
+// SendProducer has a producer make the body: package buffered has some. Its length is SetLength's; without, it goes out in
+// chunks. It is asked on the loop's goroutine when the client has taken what came before, and closed at the end. Nothing can
+// be written besides, and when the handler returns the response is complete as soon as the producer has ended. One that fails,
+// or ends elsewhere than at the length, closes the connection. Errors: those of Write, and http.ErrContentLength if something
+// was written and the length is set; the producer is closed then.
 func (w *ResponseWriter) SendProducer(p buffered.Producer) error {
 	return w.produce(&bodyProducer{x: w.x, p: p, left: w.length})
 }
 
-// SendFile is SendProducer for n bytes of a file from an offset: by sendfile where platform and transport allow. It sets the
-// length to n. The file is closed at the end.
+// SendFile is SendProducer for n bytes of a file from an offset, or for all up to its end, as it is now, if n is negative: by
+// sendfile where platform and transport allow. It sets the length to that. The file is read on the loop's goroutine, and closed
+// at the end, or at once with an error. If it turns out to be shorter the connection is closed, and Written, Entry.Octets and
+// Counters.Octets are what was sent of it.
 func (w *ResponseWriter) SendFile(f *os.File, offset, n int64) error {
+	if n < 0 {
+		info, err := f.Stat()
+		if err != nil {
+			_ = f.Close()
+			return err
+		}
+		n = max(info.Size()-offset, 0)
+	}
 	w.SetLength(n)
-	err := w.produce(buffered.File(f, offset, n), endProducer{w.x})
+	queued := false
+	err := w.produce(buffered.FileFunc(f, offset, n, func(sent int64) {
+		_ = f.Close()
+		if queued {
+			w.written -= n - sent
+		}
+	}), endProducer{w.x})
 	if err == nil {
-		w.written = w.length
+		w.written, queued = n, true
 	}
 	return err
 }
@@ -331,14 +350,15 @@ func (w *ResponseWriter) produce(ps ...buffered.Producer) (err error) {
 	return err
 }
 
-// Full tells whether more is queued than the client has taken lately (buffered.Marks.High): whoever makes a large body
+// Full tells whether more is queued than the client has taken lately, 64 KiB (buffered.Marks.High): whoever makes a large body
 // should stop, call OnDrain, and go on when that calls back. A producer knows when by itself.
 func (w *ResponseWriter) Full() bool {
 	return w.x.s != nil && (w.x.s.high || w.x.s.c.Queued() > buffered.DefaultMarks.High)
 }
 
-// OnDrain has f called once, when little is queued: at once (that is, after this event) if that is so already. What it
-// returns is as of Handler.ServeHTTP. It is for a response that is deferred: after the end it is not called any more.
+// OnDrain has f called once, when little is queued: at once (that is, after this event) if that is so already. It is called on
+// the loop's goroutine, and what it returns is as of Handler.ServeHTTP. It is for a response that is deferred: after the end it
+// is not called any more. A second f replaces one that was not called yet.
 func (w *ResponseWriter) OnDrain(f func() error) {
 	w.onDrain = f
 	if s := w.x.s; s != nil && !s.high {
@@ -350,7 +370,8 @@ func (w *ResponseWriter) OnDrain(f func() error) {
 // of their methods afterwards do no harm.
 func (w *ResponseWriter) Defer() { w.x.flags |= xDeferred | xKept }
 
-// Finish completes a response that was deferred. err is what a Handler returns.
+// Finish completes a response that was deferred, when the event is over. err is what a Handler returns. For one that was not
+// deferred, or is finished, it does nothing.
 func (w *ResponseWriter) Finish(err error) {
 	x := w.x
 	if x.s == nil || x.flags&xDeferred == 0 {
@@ -364,7 +385,8 @@ func (w *ResponseWriter) Finish(err error) {
 }
 
 // OnDone has f called once at the end, on the loop's goroutine: with nil when all of the response was handed to the
-// connection, or with the reason why it was not.
+// connection, or the connection handed over (Hijack, Upgrade, from inside which f is called), or with the reason why not. A
+// second f replaces the first.
 func (w *ResponseWriter) OnDone(f func(err error)) { w.onDone = f }
 
 // OnShutdown has f called once if the loop shuts down while the response is open: one that would go on for ever, such as a
@@ -396,7 +418,7 @@ func (w *ResponseWriter) Error(status int, text string) error {
 }
 
 // Inform sends an interim response with fields of its own, say 103 Early Hints: RFC 9110 section 15.2. A client of
-// HTTP/1.0 gets none.
+// HTTP/1.0 gets none. It returns an error for a status that is not 100 to 199, or is 101; ErrHeader, ErrSent, core.ErrClosed.
 func (w *ResponseWriter) Inform(status int, h http.Header) error {
 	x := w.x
 	switch {

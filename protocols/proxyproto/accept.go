@@ -50,7 +50,11 @@ func (r *reception) CollectIncomingData(*chat.Conn, []byte) error { return nil }
 
 func (r *reception) FoundTerminator(c *chat.Conn) error {
 	if !r.a.admit(r.l) {
-		_ = c.PushString(r.a.o.Refusal)
+		refusal := r.a.o.Refusal
+		if f := r.a.o.RefusalFunc; f != nil {
+			refusal = f(c.Loop().Now())
+		}
+		_ = c.PushString(refusal)
 		c.CloseWhenDoneWith(ErrTooMany)
 		return nil
 	}

@@ -31,9 +31,10 @@ type Options struct {
 
 	// PerClient bounds how many conversations that Accept began are open at a time for one client: one IPv4 address, or
 	// one /64 of IPv6 addresses, by what the headers say. 0: no bound. One more is closed, with ErrTooMany, and Refusal is
-	// sent to it before. Clients that the proxy does not name are not counted.
-	PerClient int
-	Refusal   string
+	// sent to it before, or what RefusalFunc returns: see core.Limit. Clients that the proxy does not name are not counted.
+	PerClient   int
+	Refusal     string
+	RefusalFunc func(now time.Time) string
 }
 
 // Anybody is for Options.From where nobody but proxies can connect: by a firewall, on a loopback address, or because of
