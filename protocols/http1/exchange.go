@@ -53,11 +53,11 @@ const (
 
 // bodiless tells whether the body of the response is not sent, whatever is written: RFC 9110 section 6.4.1.
 func (x *exchange) bodiless() bool {
-	return x.req.head.method == http.MethodHead || x.tunnel() || !bodyAllowed(x.w.status)
+	return x.req.head.known&(isHEAD|isCONNECT) != 0 && (x.req.head.known&isHEAD != 0 || x.tunnel()) || !bodyAllowed(x.w.status)
 }
 
 // tunnel tells whether what follows the head of the response is no message any more: RFC 9110 section 9.3.6.
-func (x *exchange) tunnel() bool { return x.req.head.method == http.MethodConnect && x.w.status < 300 }
+func (x *exchange) tunnel() bool { return x.req.head.known&isCONNECT != 0 && x.w.status < 300 }
 
 // reset makes x ready for another request. Memory is kept that is not too much.
 func (x *exchange) reset() {
