@@ -7,26 +7,33 @@ import (
 	"time"
 )
 
-// exchange is a request and its response.
+// exchange is a request and its response. It is used again for other requests: see worker.
 type exchange struct {
-	s        *session // nil: it is over
-	req      Request
-	w        ResponseWriter
-	buf      []byte // the head
-	lineAt   int    // where the line begins that prescan is in
-	trailing int    // how long the whole lines of the trailer section are
-	line     []byte // a chunk size line, or the trailer section
-	flags    xflags
+	s       *session // nil: it is over
+	req     Request
+	w       ResponseWriter
+	buf     []byte // the head
+	seen    []byte // the head as it came, for again; empty: none
+	opening xflags // what the head says: the flags that the request begins with
 
+	line      []byte // a chunk size line, or the trailer section
+	collected []byte // for Request.ReadAll
+	start     time.Duration
+	started   time.Time // these are for the log
+	progress
+}
+
+// progress is what a request begins anew with, as zero.
+type progress struct {
+	flags      xflags
+	tooLarge   bool // the body is, as its length says
+	lineAt     int  // where the line begins that prescan is in
+	trailing   int  // how long the whole lines of the trailer section are
 	onBody     func(p []byte, last bool) error
-	collected  []byte        // for Request.ReadAll
-	dropped    int64         // octets of the body that were
-	tooLarge   bool          // the body is, as its length says
-	extensions int           // octets of chunk extensions
-	result     error         // of Finish
-	cause      error         // why the response is not the handler's, or not whole
-	start      time.Duration // for the log
-	started    time.Time
+	dropped    int64 // octets of the body that were
+	extensions int   // octets of chunk extensions
+	result     error // of Finish
+	cause      error // why the response is not the handler's, or not whole
 }
 
 type xflags uint32
@@ -49,6 +56,7 @@ const (
 	xDropBody          // it is dropped
 	xContinued         // 100 was sent
 	xPaused            // Request.Pause
+	xUnusual           // the handler may have nothing to do with it
 )
 
 // bodiless tells whether the body of the response is not sent, whatever is written: RFC 9110 section 6.4.1.
@@ -62,22 +70,24 @@ func (x *exchange) tunnel() bool { return x.req.head.known&isCONNECT != 0 && x.w
 // reset makes x ready for another request. Memory is kept that is not too much.
 func (x *exchange) reset() {
 	w, r := &x.w, &x.req
+	if cap(x.buf)|cap(x.line)|cap(x.collected)|cap(w.fields)|cap(w.body)|cap(w.trailers) >= keepBuffer { // or about that
+		x.buf, x.line, x.collected = kept(x.buf), kept(x.line), kept(x.collected)
+		w.fields, w.body, w.trailers = kept(w.fields), kept(w.body), kept(w.trailers)
+	}
 	x.s = nil
-	x.buf, x.line = kept(x.buf), kept(x.line)
-	w.fields, w.body, w.trailers = kept(w.fields), kept(w.body), kept(w.trailers)
-	x.flags, x.lineAt, x.extensions, x.tooLarge = 0, 0, 0, false
-	x.collected, x.dropped = kept(x.collected), 0
-	x.onBody, x.result, x.cause = nil, nil, nil
-	w.onDrain, w.onDone, w.onEnding = nil, nil, nil
+	x.progress = progress{}
+	x.buf, x.collected = x.buf[:0], x.collected[:0]
+	w.fields, w.body, w.trailers = w.fields[:0], w.body[:0], w.trailers[:0]
+	w.reply = reply{status: http.StatusOK, length: -1}
 	r.head.buf = nil
-	r.trailers, r.ctx, r.cancel, r.url, r.received = nil, nil, nil, nil, 0
+	r.asked = asked{}
 }
 
 func kept(p []byte) []byte {
 	if cap(p) > keepBuffer {
 		return nil
 	}
-	return p[:0]
+	return p
 }
 
 // begin is called when the head is there.
@@ -85,9 +95,6 @@ func (x *exchange) begin() {
 	if x.s.srv.Log != nil {
 		x.start, x.started = x.s.now(), x.s.c.Loop().Now()
 	}
-	w := &x.w
-	w.status, w.fields, w.body, w.trailers = http.StatusOK, w.fields[:0], w.body[:0], w.trailers[:0]
-	w.length, w.written, w.err = -1, 0, nil
 	x.req.limit = x.s.srv.limits.Body
 }
 
@@ -134,7 +141,7 @@ func (x *exchange) end(cause error) {
 	if cause == nil {
 		cause = x.cause
 	}
-	s.srv.totals.count(x, cause)
+	s.w.counts.count(x, cause)
 	if log := s.srv.Log; log != nil {
 		e := Entry{Request: &x.req, Octets: x.w.written, Start: x.started, Duration: s.now() - x.start, Err: cause}
 		if x.flags&xHeadSent != 0 {

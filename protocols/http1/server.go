@@ -54,11 +54,13 @@ type Server struct {
 	err    error // of what is configured
 	limits Limits
 	head   headLimits
+	serve  HandlerFunc // Handler.ServeHTTP
 	tls    *tls.Config
 	totals totals
 
 	mu      sync.Mutex
 	workers map[*core.Loop]*worker
+	before  Counters // what workers counted that are gone
 }
 
 // Handler answers requests.
@@ -111,7 +113,13 @@ func (srv *Server) configure() error {
 	srv.limits = srv.Limits
 	srv.limits.setDefaults()
 	srv.head = srv.limits.head()
+	srv.serve = srv.Handler.ServeHTTP
+	if f, ok := srv.Handler.(HandlerFunc); ok { // a call less for each request
+		srv.serve = f
+	}
+	srv.mu.Lock()
 	srv.workers = make(map[*core.Loop]*worker)
+	srv.mu.Unlock()
 	if srv.TLSConfig != nil {
 		if err := tlslayer.CheckServer(srv.TLSConfig); err != nil {
 			return err
@@ -186,6 +194,7 @@ type worker struct {
 	ok      []byte        // the status line of 200 and the Date field
 	date    []byte        // the Date field in ok
 	until   time.Duration // when the next second begins, by core.Loop.Lately
+	counts  counts
 }
 
 const (
@@ -213,6 +222,7 @@ func (srv *Server) leave(w *worker) {
 	defer srv.mu.Unlock()
 	if w.refs--; w.refs == 0 && len(srv.workers) > keepWorkers {
 		delete(srv.workers, w.loop)
+		w.counts.addTo(&srv.before)
 	}
 }
 
@@ -225,6 +235,7 @@ func (w *worker) take(s *session) *exchange {
 	} else {
 		x = new(exchange)
 		x.req.x, x.w.x = x, x
+		x.reset()
 	}
 	x.s = s
 	return x

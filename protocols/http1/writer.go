@@ -22,13 +22,18 @@ import (
 // written.
 type ResponseWriter struct {
 	x        *exchange
-	status   int
 	fields   []byte // header field lines
 	trailers []byte // trailer field lines
 	body     []byte // gathered
-	length   int64  // of the body; negative: not known
-	written  int64  // of the body
-	err      error  // a field that cannot be sent
+	reply
+}
+
+// reply is what a response begins anew with, as exchange.reset has it.
+type reply struct {
+	status   int
+	length   int64 // of the body; negative: not known
+	written  int64 // of the body
+	err      error // a field that cannot be sent
 	onDrain  func() error
 	onDone   func(error)
 	onEnding func()
