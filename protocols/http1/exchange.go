@@ -71,8 +71,7 @@ func (x *exchange) tunnel() bool { return x.req.head.known&isCONNECT != 0 && x.w
 func (x *exchange) reset() {
 	w, r := &x.w, &x.req
 	if cap(x.buf)|cap(x.line)|cap(x.collected)|cap(w.fields)|cap(w.body)|cap(w.trailers) >= keepBuffer { // or about that
-		x.buf, x.line, x.collected = kept(x.buf), kept(x.line), kept(x.collected)
-		w.fields, w.body, w.trailers = kept(w.fields), kept(w.body), kept(w.trailers)
+		x.shed()
 	}
 	x.s = nil
 	x.progress = progress{}
@@ -83,19 +82,18 @@ func (x *exchange) reset() {
 	r.asked = asked{}
 }
 
+// shed gives up memory that is too much to be kept.
+func (x *exchange) shed() {
+	w := &x.w
+	x.buf, x.line, x.collected = kept(x.buf), kept(x.line), kept(x.collected)
+	w.fields, w.body, w.trailers = kept(w.fields), kept(w.body), kept(w.trailers)
+}
+
 func kept(p []byte) []byte {
 	if cap(p) > keepBuffer {
 		return nil
 	}
 	return p
-}
-
-// begin is called when the head is there.
-func (x *exchange) begin() {
-	if x.s.srv.Log != nil {
-		x.start, x.started = x.s.now(), x.s.c.Loop().Now()
-	}
-	x.req.limit = x.s.srv.limits.Body
 }
 
 // fail answers with what err says if nothing was sent yet, or else closes the connection, so that the client sees that the
@@ -142,6 +140,18 @@ func (x *exchange) end(cause error) {
 		cause = x.cause
 	}
 	s.w.counts.count(x, cause)
+	if s.srv.Log != nil || x.req.cancel != nil || x.w.onDone != nil {
+		x.tell(s, cause)
+	}
+	if x.flags&xKept != 0 {
+		x.s = nil
+		return
+	}
+	s.w.give(x)
+}
+
+// tell tells of the end whoever asked for that.
+func (x *exchange) tell(s *session, cause error) {
 	if log := s.srv.Log; log != nil {
 		e := Entry{Request: &x.req, Octets: x.w.written, Start: x.started, Duration: s.now() - x.start, Err: cause}
 		if x.flags&xHeadSent != 0 {
@@ -159,14 +169,8 @@ func (x *exchange) end(cause error) {
 			x.req.cancel(cause)
 		}
 	}
-	done := x.w.onDone
-	x.w.onDone = nil
-	if done != nil {
+	if done := x.w.onDone; done != nil {
+		x.w.onDone = nil
 		done(cause)
 	}
-	if x.flags&xKept != 0 {
-		x.s = nil
-		return
-	}
-	s.w.give(x)
 }

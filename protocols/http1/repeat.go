@@ -1,7 +1,13 @@
 package http1
 
-// keepSeen is the longest head that is remembered, in octets.
-const keepSeen = 2 << 10
+// Much of HTTP is said again and again: by a client that asks over its connection for one thing after the other, and by a
+// server that gives all its answers the same fields. An exchange, which has one request after the other, remembers what the
+// last one was like: what is the same, octet by octet, is not worked out again.
+
+const (
+	keepSeen   = 2 << 10 // the longest head that is remembered, in octets
+	keepFields = 1 << 10 // the header fields of a response, in octets
+)
 
 // parse reads the head that lies in x.buf. What it finds, in x.req.head, x.req.framing and x.opening, depends on nothing but
 // these octets and the server's Limits.
@@ -54,4 +60,47 @@ func (x *exchange) again(data []byte) bool {
 func (x *exchange) forget() {
 	x.seen = x.seen[:0]
 	x.req.head.begin(nil)
+}
+
+// lastFields are the header fields that the last response had, as far as they were set one after the other and none took the
+// place of another. Such a one that is set again, after the same ones as last time, is valid, and there is nothing to replace.
+type lastFields struct {
+	fields []lastField
+	lines  []byte // what they consist of
+}
+
+type lastField struct {
+	line  []byte // "name: value" and CRLF
+	name  int    // the length of the name
+	added bool   // by Add: there may be one of that name before it
+}
+
+// repeat sets a field if it is the same that the last response had next. As long as w.repeated is not negative, w.fields are
+// that many of w.last.
+func (w *ResponseWriter) repeat(name, value string, replace bool) bool {
+	if uint(w.repeated) >= uint(len(w.last.fields)) {
+		return false
+	}
+	f := &w.last.fields[w.repeated]
+	line := f.line
+	if f.name != len(name) || len(line) != len(name)+len(value)+4 || string(line[:len(name)]) != name ||
+		string(line[len(name)+2:len(line)-2]) != value || f.added && replace {
+		return false
+	}
+	w.fields = append(w.fields, line...)
+	w.repeated++
+	return true
+}
+
+// remember keeps the last line of w.fields, which begins at from. alone tells that it has taken no other's place, and is
+// nothing but a field.
+func (w *ResponseWriter) remember(from, name int, replace, alone bool) {
+	l, k := &w.last, w.repeated
+	if k < 0 || !alone || len(w.fields) > keepFields {
+		w.repeated = -1
+		return
+	}
+	l.lines = append(l.lines[:from], w.fields[from:]...)
+	l.fields = append(l.fields[:k], lastField{line: l.lines[from:], name: name, added: !replace})
+	w.repeated++
 }

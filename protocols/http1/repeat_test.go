@@ -1,6 +1,8 @@
 package http1
 
 import (
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -56,6 +58,7 @@ func TestSameHeadAgain(t *testing.T) {
 		require.Equal(t, c.repeated, repeated, i)
 		requireSame(t, c.says, x, err)
 	}
+	_, _ = x.readHead(a)
 	x.forget()
 	repeated, _ := x.readHead(a)
 	require.False(t, repeated)
@@ -95,4 +98,71 @@ func FuzzSameHeadAgain(f *testing.F) {
 			requireSame(t, says, x, err)
 		}
 	})
+}
+
+// What a response's fields are does not depend on those of the responses before.
+func TestSameFieldsAgain(t *testing.T) {
+	names := []string{"A", "Z", "a", "B", "Date", "ETag", "Connection", "Content-Length", "Content-Type", "X\n", "", "Y: b", "Y", "Transfer-Encoding"}
+	values := []string{"1", "1", "2", "", "close", "b: c", "c", "line\r\nbreak", strings.Repeat("long", 80)}
+	r := rand.New(rand.NewPCG(1, 2))
+	x := new(exchange)
+	x.w.x = x
+	var ops []func(*ResponseWriter)
+	for range 3000 {
+		if keep := r.IntN(len(ops) + 1); r.IntN(3) > 0 {
+			ops = ops[:keep]
+		}
+		for range r.IntN(6) {
+			name, value := names[r.IntN(len(names))], values[r.IntN(len(values))]
+			switch r.IntN(9) {
+			case 0:
+				ops = append(ops, func(w *ResponseWriter) { w.Del(name) })
+			case 1:
+				ops = append(ops, func(w *ResponseWriter) { _ = w.Error(400+len(value), value) })
+			case 2, 3:
+				ops = append(ops, func(w *ResponseWriter) { w.Add(name, value) })
+			case 4:
+				ops = append(ops, func(w *ResponseWriter) { w.fields, w.repeated = append(w.fields[:0], "Z: z\r\n"...), -1 }) // as giveHead does
+			default:
+				ops = append(ops, func(w *ResponseWriter) { w.Set(name, value) })
+			}
+		}
+		fresh := new(exchange)
+		fresh.w.x = fresh
+		for _, y := range []*exchange{fresh, x} {
+			y.reset()
+			for _, op := range ops {
+				op(&y.w)
+			}
+		}
+		require.Equal(t, string(fresh.w.fields), string(x.w.fields))
+		require.Equal(t, fresh.flags, x.flags)
+		require.Equal(t, fresh.w.length, x.w.length)
+		require.Equal(t, fresh.w.err, x.w.err)
+		require.LessOrEqual(t, len(x.w.last.lines), keepFields)
+	}
+
+	x.reset()
+	x.w.Set("Y", "b: c")
+	for range 2 * keepFields {
+		x.w.Add("B", "b")
+	}
+	require.LessOrEqual(t, len(x.w.last.lines), keepFields)
+	x.reset()
+	require.False(t, x.w.repeat("Y: b", "c", true))
+	x.w.Set("A", "1")
+	x.w.Add("A", "2")
+	x.reset()
+	require.False(t, x.w.repeat("A", "2", true))
+	require.True(t, x.w.repeat("A", "1", true))
+	require.False(t, x.w.repeat("A", "2", true)) // takes the place of the other
+	require.True(t, x.w.repeat("A", "2", false))
+	require.False(t, x.w.repeat("B", "2", false))
+	require.Equal(t, "A: 1\r\nA: 2\r\n", string(x.w.fields))
+}
+
+func TestAppendCount(t *testing.T) {
+	for _, n := range []int64{0, 9, 10, 42, 99, 100, 907, 999, 1000, 1<<63 - 1} {
+		require.Equal(t, "x"+strconv.FormatInt(n, 10), string(appendCount([]byte("x"), n)))
+	}
 }

@@ -250,14 +250,10 @@ func (w *worker) give(x *exchange) {
 	w.free = append(w.free, x)
 }
 
-// clock brings the date up to date: once a second.
+// clock brings the date up to date: it is due at until.
 func (w *worker) clock() {
-	lately := w.loop.Lately()
-	if lately < w.until {
-		return
-	}
 	now := w.loop.Now()
-	w.until = lately + time.Second - time.Duration(now.Nanosecond())
+	w.until = w.loop.Lately() + time.Second - time.Duration(now.Nanosecond())
 	const line = "HTTP/1.1 200 OK\r\n"
 	w.ok = append(w.ok[:0], line+"Date: "...)
 	w.ok = now.UTC().AppendFormat(w.ok, http.TimeFormat)

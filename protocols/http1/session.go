@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -173,38 +172,21 @@ func (s *session) timeout() {
 	}
 }
 
-// CollectIncomingData: a piece of a head, or of a body.
+// CollectIncomingData: a piece of a head, nearly always all of it, or of a body.
 func (s *session) CollectIncomingData(c *chat.Conn, data []byte) error {
-	switch s.mode {
-	case modeHead:
-		s.headPiece(data)
-	case modeBody, modeChunk:
-		s.piece(data)
-	case modeChunkLine, modeTrailers:
-		s.x.line = append(s.x.line, data...)
-		if bytes.IndexByte(data, '\n') >= 0 {
-			s.refuse(errBareLF)
-		}
-	case modeChunkEnd:
-		at := len(endOfChunk) - int(c.Missing()) - len(data)
-		if string(data) != endOfChunk[at:at+len(data)] {
-			s.refuse(errChunkEnd)
-		}
+	if s.mode != modeHead {
+		s.bodyData(data)
+		return nil
 	}
-	return nil
-}
-
-// headPiece is a piece of a head, or nearly always all of it.
-func (s *session) headPiece(data []byte) {
 	x := s.x
-	complete := !s.c.MidToken() // or else that is not known
+	complete := !c.MidToken() // or else that is not known
 	if x == nil {
 		x = s.w.take(s)
 		s.x = x
 		if !complete {
 			s.expect(s.srv.limits.HeadTimeout)
 		} else if x.again(data) {
-			return
+			return nil
 		}
 	}
 	x.buf = append(x.buf, data...)
@@ -214,6 +196,7 @@ func (s *session) headPiece(data []byte) {
 			s.refuse(err)
 		}
 	}
+	return nil
 }
 
 // FoundTerminator: a head, a body or a part of it is complete.
@@ -264,7 +247,7 @@ func (s *session) request() {
 		}
 	}
 	x.flags |= x.opening
-	x.begin()
+	s.begin(x)
 	s.requests++
 	if s.leaving || s.srv.limits.Requests > 0 && s.requests >= s.srv.limits.Requests {
 		x.flags |= xClose
@@ -286,6 +269,14 @@ func (s *session) request() {
 		return
 	}
 	s.proceed()
+}
+
+// begin is called when the head is there.
+func (s *session) begin(x *exchange) {
+	x.req.limit = s.srv.limits.Body
+	if s.srv.Log != nil {
+		x.start, x.started = s.now(), s.c.Loop().Now()
+	}
 }
 
 // unusual answers a request that is not the handler's business. It answers false if it is.
@@ -428,7 +419,9 @@ func (s *session) next() {
 		return
 	}
 	s.expect(s.srv.limits.IdleTimeout)
-	s.resume()
+	if s.eof || s.c.Paused() {
+		s.resume()
+	}
 }
 
 // drained closes when the client has ended its side and there is nothing left of what it said.
@@ -458,7 +451,7 @@ func (s *session) refuse(err *Error) {
 		if len(x.req.head.buf) == 0 {
 			x.forget()
 		}
-		x.begin()
+		s.begin(x)
 		x.flags |= xReturned
 	}
 	s.srv.totals.refused.Add(1)
