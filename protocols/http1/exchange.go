@@ -57,6 +57,7 @@ const (
 	xContinued         // 100 was sent
 	xPaused            // Request.Pause
 	xUnusual           // the handler may have nothing to do with it
+	xOrdinary          // the request is one of HTTP/1.1, and neither HEAD nor CONNECT
 )
 
 // bodiless tells whether the body of the response is not sent, whatever is written: RFC 9110 section 6.4.1.
@@ -95,6 +96,9 @@ func kept(p []byte) []byte {
 	}
 	return p
 }
+
+// stamp keeps the time, for the log.
+func (x *exchange) stamp() { x.start, x.started = x.s.now(), x.s.c.Loop().Now() }
 
 // fail answers with what err says if nothing was sent yet, or else closes the connection, so that the client sees that the
 // response is not whole.

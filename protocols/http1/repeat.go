@@ -1,5 +1,7 @@
 package http1
 
+import "time"
+
 // Much of HTTP is said again and again: by a client that asks over its connection for one thing after the other, and by a
 // server that gives all its answers the same fields. An exchange, which has one request after the other, remembers what the
 // last one was like: what is the same, octet by octet, is not worked out again.
@@ -31,6 +33,9 @@ func (x *exchange) parse() *Error {
 	}
 	if !h.persistent() {
 		x.opening |= xClose
+	}
+	if h.minor == 1 && h.known&(isHEAD|isCONNECT) == 0 {
+		x.opening |= xOrdinary
 	}
 	if h.form == asteriskForm || h.known&(isCONNECT|saysUnexpected) != 0 {
 		x.opening |= xUnusual
@@ -67,6 +72,11 @@ func (x *exchange) forget() {
 type lastFields struct {
 	fields []lastField
 	lines  []byte // what they consist of
+
+	head   []byte        // with the first n of them and nothing out of the ordinary; empty: none
+	n      int           //
+	length int64         // as it says
+	until  time.Duration // when its Date is over, as worker.until
 }
 
 type lastField struct {
@@ -100,7 +110,25 @@ func (w *ResponseWriter) remember(from, name int, replace, alone bool) {
 		w.repeated = -1
 		return
 	}
+	l.head = l.head[:0]
 	l.lines = append(l.lines[:from], w.fields[from:]...)
 	l.fields = append(l.fields[:k], lastField{line: l.lines[from:], name: name, added: !replace})
 	w.repeated++
+}
+
+// finishOrdinary is finish for a short body with 200, and nothing out of the ordinary: nearly always.
+func (w *ResponseWriter) finishOrdinary() error {
+	x, l := w.x, &w.last
+	c, wk := x.s.c, x.s.w
+	if wk.loop.Lately() >= wk.until {
+		wk.clock()
+	}
+	x.flags |= xHeadSent | xFinished
+	if w.length = w.written; l.n != w.repeated || l.length != w.length || l.until != wk.until || len(l.head) == 0 {
+		l.head = append(l.head[:0], w.appendHead()...)
+		l.n, l.length, l.until = w.repeated, w.length, wk.until
+	}
+	p := append(l.head, w.body...)
+	l.head = p[:len(l.head)]
+	return c.Push(p)
 }

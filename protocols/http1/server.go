@@ -189,7 +189,8 @@ func (srv *Server) listen(
 type worker struct {
 	loop    *core.Loop
 	refs    int           // sessions
-	free    []*exchange   // used before, and to be used again
+	spare   *exchange     // used before, and to be used again next; nil: none
+	free    []*exchange   // more of them
 	scratch []byte        // for heads
 	ok      []byte        // the status line of 200 and the Date field
 	date    []byte        // the Date field in ok
@@ -228,26 +229,38 @@ func (srv *Server) leave(w *worker) {
 
 // take returns an exchange for a request of s.
 func (w *worker) take(s *session) *exchange {
-	var x *exchange
-	if n := len(w.free); n > 0 {
-		x = w.free[n-1]
-		w.free = w.free[:n-1]
-	} else {
-		x = new(exchange)
-		x.req.x, x.w.x = x, x
-		x.reset()
+	x := w.spare
+	if x == nil {
+		x = w.other()
 	}
-	x.s = s
+	w.spare, x.s = nil, s
+	return x
+}
+
+// other returns an exchange that is not the spare one.
+func (w *worker) other() *exchange {
+	if n := len(w.free); n > 0 {
+		x := w.free[n-1]
+		w.free = w.free[:n-1]
+		return x
+	}
+	x := new(exchange)
+	x.req.x, x.w.x = x, x
+	x.reset()
 	return x
 }
 
 // give takes an exchange back that nobody can have any more.
 func (w *worker) give(x *exchange) {
-	if len(w.free) == keepFree {
+	switch {
+	case w.spare == nil:
+		w.spare = x
+	case len(w.free) < keepFree:
+		w.free = append(w.free, x)
+	default:
 		return
 	}
 	x.reset()
-	w.free = append(w.free, x)
 }
 
 // clock brings the date up to date: it is due at until.

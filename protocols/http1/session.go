@@ -263,7 +263,7 @@ func (s *session) request() {
 		return
 	}
 	x.flags |= xReturned
-	if x.flags&^(xClose|xHasDate|xUnusual) == xBodyOver|xReturned && x.onBody == nil && x.w.onDrain == nil && !x.tunnel() &&
+	if x.flags&^(xOrdinary|xClose|xHasDate|xUnusual) == xBodyOver|xReturned && x.onBody == nil && x.w.onDrain == nil && !x.tunnel() &&
 		x.w.finish() == nil { // nearly always; step does the same
 		s.next()
 		return
@@ -275,7 +275,7 @@ func (s *session) request() {
 func (s *session) begin(x *exchange) {
 	x.req.limit = s.srv.limits.Body
 	if s.srv.Log != nil {
-		x.start, x.started = s.now(), s.c.Loop().Now()
+		x.stamp()
 	}
 }
 

@@ -211,7 +211,7 @@ func (w *ResponseWriter) fail(err error) {
 func (w *ResponseWriter) Write(p []byte) (int, error) {
 	x := w.x
 	if w.status != http.StatusOK || w.length >= 0 || w.err != nil || len(w.body)+len(p) > gather || x.s == nil ||
-		x.flags&(xHeadSent|xFinished|xProducer) != 0 || x.req.head.known&(isHEAD|isCONNECT) != 0 {
+		x.flags&(xOrdinary|xHeadSent|xFinished|xProducer) != xOrdinary {
 		return w.write(p)
 	}
 	w.written += int64(len(p)) // nearly always; write does the same
@@ -540,6 +540,10 @@ func appendCount(p []byte, n int64) []byte {
 // finish ends the response: everything is written.
 func (w *ResponseWriter) finish() error {
 	x := w.x
+	if x.flags&(xOrdinary|xHeadSent|xFinished|xHasDate|xClose) == xOrdinary && w.status == http.StatusOK && w.length < 0 &&
+		w.err == nil && w.repeated >= 0 && len(w.body) <= keepFields {
+		return w.finishOrdinary()
+	}
 	bodiless := x.bodiless()
 	switch {
 	case x.flags&xFinished != 0:
