@@ -80,9 +80,8 @@ type lastFields struct {
 }
 
 type lastField struct {
-	line  []byte // "name: value" and CRLF
-	name  int    // the length of the name
-	added bool   // by Add: there may be one of that name before it
+	line, name, value []byte
+	added             bool // by Add: there may be one of that name before it
 }
 
 // repeat sets a field if it is the same that the last response had next. As long as w.repeated is not negative, w.fields are
@@ -92,12 +91,10 @@ func (w *ResponseWriter) repeat(name, value string, replace bool) bool {
 		return false
 	}
 	f := &w.last.fields[w.repeated]
-	line := f.line
-	if f.name != len(name) || len(line) != len(name)+len(value)+4 || string(line[:len(name)]) != name ||
-		string(line[len(name)+2:len(line)-2]) != value || f.added && replace {
+	if f.added && replace || string(f.name) != name || string(f.value) != value {
 		return false
 	}
-	w.fields = append(w.fields, line...)
+	w.fields = append(w.fields, f.line...)
 	w.repeated++
 	return true
 }
@@ -112,7 +109,10 @@ func (w *ResponseWriter) remember(from, name int, replace, alone bool) {
 	}
 	l.head = l.head[:0]
 	l.lines = append(l.lines[:from], w.fields[from:]...)
-	l.fields = append(l.fields[:k], lastField{line: l.lines[from:], name: name, added: !replace})
+	line := l.lines[from:]
+	l.fields = append(l.fields[:k], lastField{
+		line: line, name: line[:name], value: line[name+len(": ") : len(line)-len(endOfLine)], added: !replace,
+	})
 	w.repeated++
 }
 

@@ -540,7 +540,7 @@ func appendCount(p []byte, n int64) []byte {
 // finish ends the response: everything is written.
 func (w *ResponseWriter) finish() error {
 	x := w.x
-	if x.flags&(xOrdinary|xHeadSent|xFinished|xHasDate|xClose) == xOrdinary && w.status == http.StatusOK && w.length < 0 &&
+	if x.flags&(xOrdinary|xHeadSent|xFinished|xClose) == xOrdinary && w.status == http.StatusOK && w.length < 0 &&
 		w.err == nil && w.repeated >= 0 && len(w.body) <= keepFields {
 		return w.finishOrdinary()
 	}
