@@ -124,6 +124,7 @@ func BenchmarkRequest(b *testing.B) {
 		"one":     wrkRequest,
 		"16":      strings.Repeat(wrkRequest, 16),
 		"browser": browserRequest,
+		"varied":  strings.Repeat(browserRequest+strings.Replace(browserRequest, "Main", "Next", 1), 4),
 		"post":    "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
 		"chunked": "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
 	} {

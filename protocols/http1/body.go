@@ -1,6 +1,8 @@
 package http1
 
 import (
+	"bytes"
+
 	"github.com/parley-go/parley/chat"
 )
 
@@ -118,6 +120,24 @@ func (s *session) trailer() {
 	x.trailing = len(x.line)
 	if x.trailing > s.srv.limits.Trailers {
 		s.refuse(errTrailer)
+	}
+}
+
+// bodyData is input that is no head.
+func (s *session) bodyData(data []byte) {
+	switch s.mode {
+	case modeBody, modeChunk:
+		s.piece(data)
+	case modeChunkLine, modeTrailers:
+		s.x.line = append(s.x.line, data...)
+		if bytes.IndexByte(data, '\n') >= 0 {
+			s.refuse(errBareLF)
+		}
+	case modeChunkEnd:
+		at := len(endOfChunk) - int(s.c.Missing()) - len(data)
+		if string(data) != endOfChunk[at:at+len(data)] {
+			s.refuse(errChunkEnd)
+		}
 	}
 }
 

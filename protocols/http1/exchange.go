@@ -7,26 +7,33 @@ import (
 	"time"
 )
 
-// exchange is a request and its response.
+// exchange is a request and its response. It is used again for other requests: see worker.
 type exchange struct {
-	s        *session // nil: it is over
-	req      Request
-	w        ResponseWriter
-	buf      []byte // the head
-	lineAt   int    // where the line begins that prescan is in
-	trailing int    // how long the whole lines of the trailer section are
-	line     []byte // a chunk size line, or the trailer section
-	flags    xflags
+	s       *session // nil: it is over
+	req     Request
+	w       ResponseWriter
+	buf     []byte // the head
+	seen    []byte // the head as it came, for again; empty: none
+	opening xflags // what the head says: the flags that the request begins with
 
+	line      []byte // a chunk size line, or the trailer section
+	collected []byte // for Request.ReadAll
+	start     time.Duration
+	started   time.Time // these are for the log
+	progress
+}
+
+// progress is what a request begins anew with, as zero.
+type progress struct {
+	flags      xflags
+	tooLarge   bool // the body is, as its length says
+	lineAt     int  // where the line begins that prescan is in
+	trailing   int  // how long the whole lines of the trailer section are
 	onBody     func(p []byte, last bool) error
-	collected  []byte        // for Request.ReadAll
-	dropped    int64         // octets of the body that were
-	tooLarge   bool          // the body is, as its length says
-	extensions int           // octets of chunk extensions
-	result     error         // of Finish
-	cause      error         // why the response is not the handler's, or not whole
-	start      time.Duration // for the log
-	started    time.Time
+	dropped    int64 // octets of the body that were
+	extensions int   // octets of chunk extensions
+	result     error // of Finish
+	cause      error // why the response is not the handler's, or not whole
 }
 
 type xflags uint32
@@ -49,47 +56,49 @@ const (
 	xDropBody          // it is dropped
 	xContinued         // 100 was sent
 	xPaused            // Request.Pause
+	xUnusual           // the handler may have nothing to do with it
+	xOrdinary          // the request is one of HTTP/1.1, and neither HEAD nor CONNECT
 )
 
 // bodiless tells whether the body of the response is not sent, whatever is written: RFC 9110 section 6.4.1.
 func (x *exchange) bodiless() bool {
-	return x.req.head.method == http.MethodHead || x.tunnel() || !bodyAllowed(x.w.status)
+	return x.req.head.known&(isHEAD|isCONNECT) != 0 && (x.req.head.known&isHEAD != 0 || x.tunnel()) || !bodyAllowed(x.w.status)
 }
 
 // tunnel tells whether what follows the head of the response is no message any more: RFC 9110 section 9.3.6.
-func (x *exchange) tunnel() bool { return x.req.head.method == http.MethodConnect && x.w.status < 300 }
+func (x *exchange) tunnel() bool { return x.req.head.known&isCONNECT != 0 && x.w.status < 300 }
 
 // reset makes x ready for another request. Memory is kept that is not too much.
 func (x *exchange) reset() {
 	w, r := &x.w, &x.req
+	if cap(x.buf)|cap(x.line)|cap(x.collected)|cap(w.fields)|cap(w.body)|cap(w.trailers) >= keepBuffer { // or about that
+		x.shed()
+	}
 	x.s = nil
-	x.buf, x.line = kept(x.buf), kept(x.line)
-	w.fields, w.body, w.trailers = kept(w.fields), kept(w.body), kept(w.trailers)
-	x.flags, x.lineAt, x.extensions, x.tooLarge = 0, 0, 0, false
-	x.collected, x.dropped = kept(x.collected), 0
-	x.onBody, x.result, x.cause = nil, nil, nil
-	w.onDrain, w.onDone, w.onEnding = nil, nil, nil
+	x.progress = progress{}
+	x.buf, x.collected = x.buf[:0], x.collected[:0]
+	w.fields, w.body, w.trailers = w.fields[:0], w.body[:0], w.trailers[:0]
+	w.reply = reply{status: http.StatusOK, length: -1}
 	r.head.buf = nil
-	r.trailers, r.ctx, r.cancel, r.url, r.received = nil, nil, nil, nil, 0
+	r.asked = asked{}
+}
+
+// shed gives up memory that is too much to be kept.
+func (x *exchange) shed() {
+	w := &x.w
+	x.buf, x.line, x.collected = kept(x.buf), kept(x.line), kept(x.collected)
+	w.fields, w.body, w.trailers = kept(w.fields), kept(w.body), kept(w.trailers)
 }
 
 func kept(p []byte) []byte {
 	if cap(p) > keepBuffer {
 		return nil
 	}
-	return p[:0]
+	return p
 }
 
-// begin is called when the head is there.
-func (x *exchange) begin() {
-	if x.s.srv.Log != nil {
-		x.start, x.started = x.s.now(), x.s.c.Loop().Now()
-	}
-	w := &x.w
-	w.status, w.fields, w.body, w.trailers = http.StatusOK, w.fields[:0], w.body[:0], w.trailers[:0]
-	w.length, w.written, w.err = -1, 0, nil
-	x.req.limit = x.s.srv.limits.Body
-}
+// stamp keeps the time, for the log.
+func (x *exchange) stamp() { x.start, x.started = x.s.now(), x.s.c.Loop().Now() }
 
 // fail answers with what err says if nothing was sent yet, or else closes the connection, so that the client sees that the
 // response is not whole.
@@ -134,7 +143,19 @@ func (x *exchange) end(cause error) {
 	if cause == nil {
 		cause = x.cause
 	}
-	s.srv.totals.count(x, cause)
+	s.w.counts.count(x, cause)
+	if s.srv.Log != nil || x.req.cancel != nil || x.w.onDone != nil {
+		x.tell(s, cause)
+	}
+	if x.flags&xKept != 0 {
+		x.s = nil
+		return
+	}
+	s.w.give(x)
+}
+
+// tell tells of the end whoever asked for that.
+func (x *exchange) tell(s *session, cause error) {
 	if log := s.srv.Log; log != nil {
 		e := Entry{Request: &x.req, Octets: x.w.written, Start: x.started, Duration: s.now() - x.start, Err: cause}
 		if x.flags&xHeadSent != 0 {
@@ -152,14 +173,8 @@ func (x *exchange) end(cause error) {
 			x.req.cancel(cause)
 		}
 	}
-	done := x.w.onDone
-	x.w.onDone = nil
-	if done != nil {
+	if done := x.w.onDone; done != nil {
+		x.w.onDone = nil
 		done(cause)
 	}
-	if x.flags&xKept != 0 {
-		x.s = nil
-		return
-	}
-	s.w.give(x)
 }

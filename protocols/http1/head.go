@@ -56,6 +56,8 @@ const (
 	saysUnexpected                   // Expect with something else
 	hasLength                        // there is a Content-Length field
 	hasConnection                    // there is a Connection field
+	isHEAD                           // the method is HEAD
+	isCONNECT                        // the method is CONNECT
 )
 
 // coding is what the Transfer-Encoding fields say so far.
@@ -93,55 +95,59 @@ func (h *head) parseRequest(block []byte, l *headLimits) *Error {
 		if len(block)-i < 3 || block[i] == '\r' {
 			return errNoRequestLine
 		}
-		for i < len(block) && isToken.at(block[i]) {
-			i++
-		}
-		h.method = methodName(block[from:i])
+		i = h.parseMethod(block, i)
 	case string(block[i:i+4]) == "GET ":
 		h.method, i = http.MethodGet, i+3
 	case string(block[i:i+5]) == "POST ":
 		h.method, i = http.MethodPost, i+4
-	case string(block[i:i+5]) == "HEAD ":
-		h.method, i = http.MethodHead, i+4
 	default:
-		for isToken.at(block[i]) {
-			i++
-		}
-		h.method = methodName(block[from:i])
+		i = h.parseMethod(block, i)
 	}
 	if i == from || block[i] != ' ' {
-		h.method = ""
+		h.method, h.known = "", 0
 		return errMethod
 	}
 	i++
 	h.target.from = uint32(i)
+	query := 0 // where it begins
 	for {
-		for isTarget.at(block[i]) {
+		for isPath.at(block[i]) {
 			i++
 		}
-		if block[i] != '%' {
+		if block[i] == '?' {
+			i++
+			if query == 0 {
+				query = i
+			}
+		} else if block[i] != '%' {
 			break
-		}
-		if !escaped(block, i) {
+		} else if !escaped(block, i) {
 			return errTarget
+		} else {
+			i += 3
 		}
-		i += 3
 	}
 	h.target.to = uint32(i)
 	if block[i] != ' ' || h.target.from == h.target.to {
 		return errTarget
 	}
-	i, err := h.parseVersion(block, i+1)
-	if err != nil {
-		return err
-	}
-	if block[i] != '\r' || block[i+1] != '\n' {
-		return errVersion
+	i++
+	if len(block)-i >= 10 && string(block[i:i+10]) == "HTTP/1.1\r\n" {
+		h.minor = 1
+		i += 8
+	} else {
+		var err *Error
+		if i, err = h.parseVersion(block, i); err != nil {
+			return err
+		}
+		if block[i] != '\r' || block[i+1] != '\n' {
+			return errVersion
+		}
 	}
 	if l.startLine > 0 && i-from > l.startLine {
 		return errRequestLine
 	}
-	if err := h.splitTarget(); err != nil {
+	if err := h.splitTarget(query); err != nil {
 		return err
 	}
 	if err := h.parseFields(i+2, l); err != nil {
@@ -174,6 +180,22 @@ func (h *head) parseVersion(block []byte, i int) (int, *Error) {
 
 func isDigit(b byte) bool { return b-'0' <= 9 }
 
+// parseMethod reads a method from i on, and returns where it ends.
+func (h *head) parseMethod(block []byte, i int) int {
+	from := i
+	for isToken.at(block[i]) {
+		i++
+	}
+	h.method = methodName(block[from:i])
+	switch h.method {
+	case http.MethodHead:
+		h.known |= isHEAD
+	case http.MethodConnect:
+		h.known |= isCONNECT
+	}
+	return i
+}
+
 // methodName returns a method without an allocation where net/http has a constant for it.
 func methodName(p []byte) string {
 	switch string(p) {
@@ -199,20 +221,29 @@ func methodName(p []byte) string {
 	return string(p)
 }
 
-// splitTarget finds the parts of the request target: RFC 9112 section 3.2.
-func (h *head) splitTarget() *Error {
+// splitTarget finds the parts of the request target: RFC 9112 section 3.2. query is where its query begins; 0: it has none.
+func (h *head) splitTarget(query int) *Error {
+	h.path, h.query = h.target, span{h.target.to, h.target.to}
+	if query > 0 {
+		h.path.to, h.query.from = uint32(query-1), uint32(query)
+	}
+	if h.known&isCONNECT == 0 && h.buf[h.target.from] == '/' {
+		return nil
+	}
+	return h.splitOther()
+}
+
+// splitOther is splitTarget for what is no path.
+func (h *head) splitOther() *Error {
 	t := h.slice(h.target)
-	at := h.target.from // where the path begins
 	switch {
-	case h.method == http.MethodConnect:
+	case h.known&isCONNECT != 0:
 		h.form, h.host = authorityForm, h.target
 		if colon := bytes.LastIndexByte(t, ':'); colon <= 0 || colon == len(t)-1 || !validHost(t) {
 			return errTargetForm
 		}
 		h.path = span{h.target.to, h.target.to}
 		h.query = h.path
-		return nil
-	case t[0] == '/':
 	case len(t) == 1 && t[0] == '*':
 		if h.form = asteriskForm; h.method != http.MethodOptions {
 			return errTargetForm
@@ -234,14 +265,8 @@ func (h *head) splitTarget() *Error {
 		if end == n || t[n] == ':' || !validHost(t[n:end]) {
 			return errTarget
 		}
-		h.host = span{at + uint32(n), at + uint32(end)}
-		at += uint32(end)
-	}
-	h.path = span{at, h.target.to}
-	h.query = span{h.target.to, h.target.to}
-	if q := bytes.IndexByte(h.slice(h.path), '?'); q >= 0 {
-		h.path.to = at + uint32(q)
-		h.query.from = h.path.to + 1
+		h.host = span{h.target.from + uint32(n), h.target.from + uint32(end)}
+		h.path.from = h.host.to
 	}
 	return nil
 }
@@ -285,9 +310,7 @@ func (h *head) parseFields(at int, l *headLimits) *Error {
 	}
 	for i := at; i < len(block); {
 		from := i
-		for isToken.at(block[i]) {
-			i++
-		}
+		i = nameEnd(block, i)
 		if block[i] != ':' || i == from {
 			switch block[from] {
 			case ' ', '\t':
@@ -295,7 +318,7 @@ func (h *head) parseFields(at int, l *headLimits) *Error {
 			}
 			return errFieldName
 		}
-		nameEnd := i
+		name := block[from:i]
 		i++
 		for block[i] == ' ' || block[i] == '\t' {
 			i++
@@ -322,10 +345,9 @@ func (h *head) parseFields(at int, l *headLimits) *Error {
 		if l.fields > 0 && len(h.lines) == l.fields {
 			return errFields
 		}
-		h.lines = append(h.lines, fieldLine{uint32(from), uint32(nameEnd), uint32(value), uint32(end)})
-		switch nameEnd - from {
-		case 4, 6, 7, 10, 14, 17:
-			if err := h.note(block[from:nameEnd], block[value:end:end], value); err != nil {
+		h.lines = append(h.lines, fieldLine{uint32(from), uint32(from + len(name)), uint32(value), uint32(end)})
+		if 1<<len(name)&notedLengths != 0 {
+			if err := h.note(name, block[value:end:end], value); err != nil {
 				return err
 			}
 		}
@@ -333,11 +355,15 @@ func (h *head) parseFields(at int, l *headLimits) *Error {
 	return nil
 }
 
+// notedLengths has a bit for the length of each name that note knows.
+const notedLengths = 1<<len("Host") | 1<<len("Expect") | 1<<len("Upgrade") | 1<<len("Connection") | 1<<len("Content-Length") |
+	1<<len("Transfer-Encoding")
+
 // note keeps what a field says that concerns framing or connection.
 func (h *head) note(name, value []byte, at int) *Error {
 	switch len(name) {
 	case len("Host"):
-		if equalFold(name, "Host") {
+		if string(name) == "Host" || equalFold(name, "Host") {
 			h.hosts = min(h.hosts+1, 2)
 			if h.form != absoluteForm && h.form != authorityForm {
 				h.host = span{uint32(at), uint32(at + len(value))}

@@ -102,6 +102,20 @@ func TestValueEnd(t *testing.T) {
 	}
 }
 
+func TestNameEnd(t *testing.T) {
+	for n := range 20 {
+		for b := range 256 {
+			p := []byte(strings.Repeat("-z", n)[:n] + string([]byte{byte(b)}) + strings.Repeat("aZ-9", 5) + ":")
+			want := n + 21
+			if !isToken.at(byte(b)) {
+				want = n
+			}
+			require.Equal(t, want, nameEnd(p, 0), "%d %x", n, b)
+			require.Equal(t, want, nameEnd(append(p, " value\r\n"...), 0), "%d %x", n, b)
+		}
+	}
+}
+
 func BenchmarkParseRequest(b *testing.B) {
 	for name, text := range map[string]string{
 		"wrk":     "GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n",

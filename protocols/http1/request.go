@@ -13,11 +13,15 @@ import (
 // Request is a request that came in. Its methods are for the loop's goroutine. What it returns as []byte is borrowed, as is
 // the Request itself: see Handler.
 type Request struct {
-	x    *exchange
-	head head
+	x       *exchange
+	head    head
+	framing framing
+	limit   int64 // of the body; negative: none
+	asked
+}
 
-	framing  framing
-	limit    int64 // of the body; negative: none
+// asked is what came with a request's body, and what was made for its handler: at first nothing.
+type asked struct {
 	received int64 // octets of the body so far
 	trailers *head
 	ctx      context.Context

@@ -55,12 +55,14 @@ type Server struct {
 	err     error // of what is configured
 	limits  Limits
 	head    headLimits
+	serve   HandlerFunc // Handler.ServeHTTP
 	tls     *tls.Config
 	totals  totals
 	refused atomic.Pointer[refused]
 
 	mu      sync.Mutex
 	workers map[*core.Loop]*worker
+	before  Counters // what workers counted that are gone
 }
 
 // Handler answers requests.
@@ -114,7 +116,13 @@ func (srv *Server) configure() error {
 	srv.limits = srv.Limits
 	srv.limits.setDefaults()
 	srv.head = srv.limits.head()
+	srv.serve = srv.Handler.ServeHTTP
+	if f, ok := srv.Handler.(HandlerFunc); ok { // a call less for each request
+		srv.serve = f
+	}
+	srv.mu.Lock()
 	srv.workers = make(map[*core.Loop]*worker)
+	srv.mu.Unlock()
 	if srv.TLSConfig != nil {
 		if err := tlslayer.CheckServer(srv.TLSConfig); err != nil {
 			return err
@@ -201,11 +209,13 @@ func (srv *Server) listen(
 type worker struct {
 	loop    *core.Loop
 	refs    int           // sessions
-	free    []*exchange   // used before, and to be used again
+	spare   *exchange     // used before, and to be used again next; nil: none
+	free    []*exchange   // more of them
 	scratch []byte        // for heads
 	ok      []byte        // the status line of 200 and the Date field
 	date    []byte        // the Date field in ok
 	until   time.Duration // when the next second begins, by core.Loop.Lately
+	counts  counts
 }
 
 const (
@@ -233,40 +243,50 @@ func (srv *Server) leave(w *worker) {
 	defer srv.mu.Unlock()
 	if w.refs--; w.refs == 0 && len(srv.workers) > keepWorkers {
 		delete(srv.workers, w.loop)
+		w.counts.addTo(&srv.before)
 	}
 }
 
 // take returns an exchange for a request of s.
 func (w *worker) take(s *session) *exchange {
-	var x *exchange
-	if n := len(w.free); n > 0 {
-		x = w.free[n-1]
-		w.free = w.free[:n-1]
-	} else {
-		x = new(exchange)
-		x.req.x, x.w.x = x, x
+	x := w.spare
+	if x == nil {
+		x = w.other()
 	}
-	x.s = s
+	w.spare, x.s = nil, s
+	return x
+}
+
+// other returns an exchange that is not the spare one.
+func (w *worker) other() *exchange {
+	if n := len(w.free); n > 0 {
+		x := w.free[n-1]
+		w.free = w.free[:n-1]
+		return x
+	}
+	x := new(exchange)
+	x.req.x, x.w.x = x, x
+	x.reset()
 	return x
 }
 
 // give takes an exchange back that nobody can have any more.
 func (w *worker) give(x *exchange) {
-	if len(w.free) == keepFree {
+	switch {
+	case w.spare == nil:
+		w.spare = x
+	case len(w.free) < keepFree:
+		w.free = append(w.free, x)
+	default:
 		return
 	}
 	x.reset()
-	w.free = append(w.free, x)
 }
 
-// clock brings the date up to date: once a second.
+// clock brings the date up to date: it is due at until.
 func (w *worker) clock() {
-	lately := w.loop.Lately()
-	if lately < w.until {
-		return
-	}
 	now := w.loop.Now()
-	w.until = lately + time.Second - time.Duration(now.Nanosecond())
+	w.until = w.loop.Lately() + time.Second - time.Duration(now.Nanosecond())
 	const line = "HTTP/1.1 200 OK\r\n"
 	w.ok = append(w.ok[:0], line+"Date: "...)
 	w.ok = now.UTC().AppendFormat(w.ok, http.TimeFormat)

@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -51,7 +50,8 @@ const (
 	modeTrailers   // a line of the trailer section
 	modeOver       // nothing any more
 	ratePeriod     = time.Minute
-	endOfChunk     = "\r\n"
+	endOfLine      = "\r\n"
+	endOfChunk     = endOfLine
 	continueAnswer = "HTTP/1.1 100 Continue\r\n\r\n"
 )
 
@@ -173,36 +173,28 @@ func (s *session) timeout() {
 	}
 }
 
-// CollectIncomingData: a piece of a head, or of a body.
+// CollectIncomingData: a piece of a head, nearly always all of it, or of a body.
 func (s *session) CollectIncomingData(c *chat.Conn, data []byte) error {
-	switch s.mode {
-	case modeHead:
-		x := s.x
-		if x == nil {
-			x = s.w.take(s)
-			s.x = x
-			if c.MidToken() {
-				s.expect(s.srv.limits.HeadTimeout)
-			}
+	if s.mode != modeHead {
+		s.bodyData(data)
+		return nil
+	}
+	x := s.x
+	complete := !c.MidToken() // or else that is not known
+	if x == nil {
+		x = s.w.take(s)
+		s.x = x
+		if !complete {
+			s.expect(s.srv.limits.HeadTimeout)
+		} else if x.again(data) {
+			return nil
 		}
-		x.buf = append(x.buf, data...)
-		if c.MidToken() { // not known to be complete
-			var err *Error
-			if x.lineAt, err = prescan(x.buf, x.lineAt, len(x.buf)-len(data), &s.srv.head); err != nil {
-				s.refuse(err)
-			}
-		}
-	case modeBody, modeChunk:
-		s.piece(data)
-	case modeChunkLine, modeTrailers:
-		s.x.line = append(s.x.line, data...)
-		if bytes.IndexByte(data, '\n') >= 0 {
-			s.refuse(errBareLF)
-		}
-	case modeChunkEnd:
-		at := len(endOfChunk) - int(c.Missing()) - len(data)
-		if string(data) != endOfChunk[at:at+len(data)] {
-			s.refuse(errChunkEnd)
+	}
+	x.buf = append(x.buf, data...)
+	if !complete {
+		var err *Error
+		if x.lineAt, err = prescan(x.buf, x.lineAt, len(x.buf)-len(data), &s.srv.head); err != nil {
+			s.refuse(err)
 		}
 	}
 	return nil
@@ -248,58 +240,64 @@ func (s *session) request() {
 		s.refuse(errNoRequestLine)
 		return
 	}
-	x.buf = append(x.buf, "\r\n"...)
-	h := &x.req.head
-	if err := h.parseRequest(x.buf, &s.srv.head); err != nil {
-		if _, first := prescan(x.buf, 0, 0, &s.srv.head); first != nil {
-			err = first
-			h.begin(nil) // in pieces it would not have been parsed at all, and its method not known
+	if x.req.head.buf == nil { // not again what it was
+		x.buf = append(x.buf, endOfLine...)
+		if err := x.parse(); err != nil {
+			s.refuse(err)
+			return
 		}
-		s.refuse(err)
-		return
 	}
-	framing, err := h.requestFraming()
-	if err != nil {
-		s.refuse(err)
-		return
-	}
-	x.req.framing = framing
-	x.begin()
+	x.flags |= x.opening
+	s.begin(x)
 	s.requests++
-	if framing == noBody || framing == lengthBody && h.length == 0 {
-		x.flags |= xBodyOver
-	}
-	if !h.persistent() || s.leaving || s.srv.limits.Requests > 0 && s.requests >= s.srv.limits.Requests {
+	if s.leaving || s.srv.limits.Requests > 0 && s.requests >= s.srv.limits.Requests {
 		x.flags |= xClose
 	}
 	s.inside = true
-	switch {
-	case h.form == asteriskForm && !s.srv.AllowOptions:
-		x.w.SetLength(0)
-	case h.method == http.MethodConnect && !s.srv.AllowConnect:
-		err = errConnect
-	case h.known&saysUnexpected != 0 && h.minor > 0:
-		err = errExpectation
-	default:
-		if e := s.srv.Handler.ServeHTTP(&x.w, &x.req); e != nil && s.x == x {
-			x.fail(e)
+	if x.flags&xUnusual == 0 || !s.unusual(x) {
+		if err := s.srv.serve(&x.w, &x.req); err != nil && s.x == x {
+			x.fail(err)
 		}
-	}
-	if err != nil {
-		x.flags |= xClose
-		x.fail(err)
 	}
 	s.inside = false
 	if s.x != x {
 		return
 	}
 	x.flags |= xReturned
-	if x.flags&^(xClose|xHasDate) == xBodyOver|xReturned && x.onBody == nil && x.w.onDrain == nil && !x.tunnel() &&
+	if x.flags&^(xOrdinary|xClose|xHasDate|xUnusual) == xBodyOver|xReturned && x.onBody == nil && x.w.onDrain == nil && !x.tunnel() &&
 		x.w.finish() == nil { // nearly always; step does the same
 		s.next()
 		return
 	}
 	s.proceed()
+}
+
+// begin is called when the head is there.
+func (s *session) begin(x *exchange) {
+	x.req.limit = s.srv.limits.Body
+	if s.srv.Log != nil {
+		x.stamp()
+	}
+}
+
+// unusual answers a request that is not the handler's business. It answers false if it is.
+func (s *session) unusual(x *exchange) bool {
+	h := &x.req.head
+	var err *Error
+	switch {
+	case h.form == asteriskForm && !s.srv.AllowOptions:
+		x.w.SetLength(0)
+		return true
+	case h.known&isCONNECT != 0 && !s.srv.AllowConnect:
+		err = errConnect
+	case h.known&saysUnexpected != 0 && h.minor > 0:
+		err = errExpectation
+	default:
+		return false
+	}
+	x.flags |= xClose
+	x.fail(err)
+	return true
 }
 
 // proceed does what is to be done next about the request that is under way.
@@ -422,7 +420,9 @@ func (s *session) next() {
 		return
 	}
 	s.expect(s.srv.limits.IdleTimeout)
-	s.resume()
+	if s.eof || s.c.Paused() {
+		s.resume()
+	}
 }
 
 // drained closes when the client has ended its side and there is nothing left of what it said.
@@ -450,9 +450,9 @@ func (s *session) refuse(err *Error) {
 	}
 	if x.flags&xReturned == 0 {
 		if len(x.req.head.buf) == 0 {
-			x.req.head.begin(nil)
+			x.forget()
 		}
-		x.begin()
+		s.begin(x)
 		x.flags |= xReturned
 	}
 	s.srv.totals.refused.Add(1)

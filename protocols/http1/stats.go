@@ -14,37 +14,55 @@ type Counters struct {
 	Cut       int64    // responses that are not whole
 }
 
+// totals are what is counted for all loops together: it does not happen with each request.
 type totals struct {
-	conns, open, octets, received, refused, timeouts, cut atomic.Int64
-	responses                                             [6]atomic.Int64
+	conns, open, refused, timeouts atomic.Int64
+}
+
+// counts are what a worker counts. Only its loop adds to them: loops do not wait for each other's memory.
+type counts struct {
+	responses             [6]atomic.Int64
+	octets, received, cut atomic.Int64
 }
 
 // count counts a request that is over.
-func (t *totals) count(x *exchange, cause error) {
+func (n *counts) count(x *exchange, cause error) {
 	class := 0
 	if x.flags&xHeadSent != 0 {
 		class = x.w.status / 100
 		if cause != nil && x.flags&xFinished == 0 {
-			t.cut.Add(1)
+			n.cut.Add(1)
 		}
 	}
-	t.responses[class].Add(1)
+	n.responses[class].Add(1)
 	if x.w.written > 0 && !x.bodiless() {
-		t.octets.Add(x.w.written)
+		n.octets.Add(x.w.written)
 	}
 	if x.req.received > 0 {
-		t.received.Add(x.req.received)
+		n.received.Add(x.req.received)
 	}
+}
+
+// addTo adds what was counted to c.
+func (n *counts) addTo(c *Counters) {
+	for i := range n.responses {
+		c.Responses[i] += n.responses[i].Load()
+	}
+	c.Octets += n.octets.Load()
+	c.Received += n.received.Load()
+	c.Cut += n.cut.Load()
 }
 
 // Counters returns what happened so far. From any goroutine.
 func (srv *Server) Counters() Counters {
 	t := &srv.totals
-	c := Counters{Conns: t.conns.Load(), Open: t.open.Load(), Octets: t.octets.Load(), Received: t.received.Load(),
-		Refused: t.refused.Load(), Timeouts: t.timeouts.Load(), Cut: t.cut.Load()}
-	for i := range c.Responses {
-		c.Responses[i] = t.responses[i].Load()
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	c := srv.before
+	for _, w := range srv.workers {
+		w.counts.addTo(&c)
 	}
+	c.Conns, c.Open, c.Refused, c.Timeouts = t.conns.Load(), t.open.Load(), t.refused.Load(), t.timeouts.Load()
 	return c
 }
 

@@ -401,7 +401,7 @@ func (b *bridge) drained() error {
 // giveHead sets the head of the response. What it is made of does not change any more.
 func (b *bridge) giveHead(w *ResponseWriter, inTrailers bool) error {
 	w.status = b.status
-	w.fields = append(w.fields[:0], b.fields...)
+	w.fields, w.repeated = append(w.fields[:0], b.fields...), -1
 	w.length = b.sendLength
 	if b.closing {
 		w.x.flags |= xClose

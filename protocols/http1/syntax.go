@@ -17,6 +17,7 @@ const (
 	isQuoted                   // in a quoted string, but for its quoted pairs: RFC 9110 section 5.6.4
 	isValue                    // in a field value: RFC 9110 section 5.5
 	isHex
+	isPath // isTarget, but for "?"
 )
 
 var classes = func() (c [256]class) {
@@ -30,14 +31,15 @@ var classes = func() (c [256]class) {
 	add(isHost, alnum+"-._~!$&'()*+,;=")
 	add(isHex, "0123456789abcdefABCDEF")
 	for b := 0x21; b < 0x7f; b++ {
-		c[b] |= isTarget | isQuoted | isValue
+		c[b] |= isTarget | isPath | isQuoted | isValue
 	}
 	for b := 0x80; b <= 0xff; b++ {
 		c[b] |= isQuoted | isValue
 	}
 	add(isQuoted|isValue, " \t")
-	c['#'] &^= isTarget
-	c['%'] &^= isTarget
+	c['#'] &^= isTarget | isPath
+	c['%'] &^= isTarget | isPath
+	c['?'] &^= isPath
 	c['"'] &^= isQuoted
 	c['\\'] &^= isQuoted
 	return c
@@ -84,6 +86,36 @@ func valueEnd(p []byte, i int) int {
 	return i
 }
 
+// nameEnd returns where in p, from i on, the first octet is that is no tchar: at the end of a field name its ":". There must be
+// one.
+func nameEnd(p []byte, i int) int {
+	for {
+		i = skipLetters(p, i)
+		if !isToken.at(p[i]) {
+			return i
+		}
+		i++
+	}
+}
+
+// skipLetters goes from i on past letters and "-", which most of a name consists of, eight at a time; it may stop early.
+func skipLetters(p []byte, i int) int {
+	for i+8 <= len(p) {
+		x := binary.LittleEndian.Uint64(p[i:])
+		low := x &^ eachHi
+		lower := low | each*0x20
+		// The highest bit of each octet says whether it is "a" or above, or above "z", or not "-"; nothing is carried.
+		letter := (lower + each*(0x80-'a')) &^ (lower + each*(0x80-'z'-1))
+		notHyphen := low ^ each*'-' + each*0x7f
+		found := (notHyphen&^letter | x) & eachHi
+		if found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+		i += 8
+	}
+	return i
+}
+
 // escaped tells whether two hexadecimal digits follow p[i], a "%".
 func escaped[T ~string | ~[]byte](p T, i int) bool {
 	return i+2 < len(p) && isHex.at(p[i+1]) && isHex.at(p[i+2])
@@ -102,8 +134,7 @@ func validHost(p []byte) bool {
 		}
 		i++
 	} else {
-		for i < len(p) && isHost.at(p[i]) {
-			i++
+		for i = skipLetters(p, 0); i < len(p) && isHost.at(p[i]); i++ {
 		}
 	}
 	if i == len(p) {

@@ -22,13 +22,20 @@ import (
 // written.
 type ResponseWriter struct {
 	x        *exchange
-	status   int
 	fields   []byte // header field lines
 	trailers []byte // trailer field lines
 	body     []byte // gathered
-	length   int64  // of the body; negative: not known
-	written  int64  // of the body
-	err      error  // a field that cannot be sent
+	last     lastFields
+	reply
+}
+
+// reply is what a response begins anew with, as exchange.reset has it.
+type reply struct {
+	status   int
+	length   int64 // of the body; negative: not known
+	written  int64 // of the body
+	repeated int   // how many fields are so far those of the last response; negative: there are others
+	err      error // a field that cannot be sent
 	onDrain  func() error
 	onDone   func(error)
 	onEnding func()
@@ -71,7 +78,7 @@ func (w *ResponseWriter) SetHeader(h http.Header) {
 
 // Del removes the header fields with that name.
 func (w *ResponseWriter) Del(name string) {
-	w.fields = without(w.fields, name)
+	w.fields, w.repeated = without(w.fields, name), -1
 	if equalFold([]byte(name), "Date") {
 		w.x.flags &^= xHasDate
 	}
@@ -81,17 +88,22 @@ func (w *ResponseWriter) Del(name string) {
 }
 
 func (w *ResponseWriter) set(name, value string, replace bool) {
-	if w.x.flags&xHeadSent != 0 {
+	if w.x.flags&xHeadSent != 0 || w.repeat(name, value, replace) {
 		return
 	}
-	if !isToken.only(name) || !validValue(value) {
+	from := len(w.fields)
+	p := appendField(w.fields, name, value)
+	w.fields = p[:from]
+	if name == "" || nameEnd(p, from) != from+len(name) || valueEnd(p, from+len(name)+2) != len(p)-2 {
 		w.fail(fmt.Errorf("%w: %q: %q", ErrHeader, name, value))
 		return
 	}
+	alone := true
 	switch len(name) {
 	case 4:
-		if name == "Date" || equalFold([]byte(name), "Date") {
+		if equalFold([]byte(name), "Date") {
 			w.x.flags |= xHasDate
+			alone = false
 		}
 	case 10:
 		if equalFold([]byte(name), "Connection") {
@@ -119,17 +131,21 @@ func (w *ResponseWriter) set(name, value string, replace bool) {
 			return
 		}
 	}
-	if replace && len(w.fields) > 0 {
-		w.fields = without(w.fields, name)
+	w.fields = p
+	if replace && from > 0 {
+		kept := without(p[:from], name)
+		if len(kept) < from {
+			w.fields = append(kept, p[from:]...)
+			alone = false
+		}
 	}
-	w.fields = appendField(w.fields, name, value)
+	w.remember(from, len(name), replace, alone)
 }
 
+// appendField appends a field line.
 func appendField(p []byte, name, value string) []byte {
-	p = append(p, name...)
-	p = append(p, ": "...)
-	p = append(p, value...)
-	return append(p, "\r\n"...)
+	p = append(append(p, name...), ": "...)
+	return append(append(p, value...), endOfLine...)
 }
 
 // without returns field lines without those of a name.
@@ -194,6 +210,17 @@ func (w *ResponseWriter) fail(err error) {
 // or the connection closed, core.ErrOverflow when 4 MiB (buffered.Marks.Limit) wait for the client: the connection is closed
 // then; see Full.
 func (w *ResponseWriter) Write(p []byte) (int, error) {
+	x := w.x
+	if w.status != http.StatusOK || w.length >= 0 || w.err != nil || len(w.body)+len(p) > gather || x.s == nil ||
+		x.flags&(xOrdinary|xHeadSent|xFinished|xProducer) != xOrdinary {
+		return w.write(p)
+	}
+	w.written += int64(len(p)) // nearly always; write does the same
+	w.body = append(w.body, p...)
+	return len(p), nil
+}
+
+func (w *ResponseWriter) write(p []byte) (int, error) {
 	x := w.x
 	switch {
 	case x.s == nil || x.flags&(xFinished|xProducer) != 0:
@@ -446,7 +473,7 @@ func (w *ResponseWriter) Inform(status int, h http.Header) error {
 // clear forgets what was not sent yet.
 func (w *ResponseWriter) clear() {
 	w.status, w.fields, w.body, w.trailers = http.StatusOK, w.fields[:0], w.body[:0], w.trailers[:0]
-	w.length, w.written, w.err = -1, 0, nil
+	w.length, w.written, w.repeated, w.err = -1, 0, 0, nil
 	w.x.flags &^= xHasDate
 }
 
@@ -487,7 +514,9 @@ func (w *ResponseWriter) appendHead() []byte {
 	x := w.x
 	wk := x.s.w
 	x.flags |= xHeadSent
-	wk.clock()
+	if wk.loop.Lately() >= wk.until {
+		wk.clock()
+	}
 	p := wk.scratch[:0]
 	switch {
 	case x.flags&xHasDate != 0:
@@ -503,8 +532,7 @@ func (w *ResponseWriter) appendHead() []byte {
 	case x.flags&xChunked != 0:
 		p = append(p, "Transfer-Encoding: chunked\r\n"...)
 	case w.length >= 0:
-		p = append(p, "Content-Length: "...)
-		p = strconv.AppendInt(p, w.length, 10)
+		p = appendCount(append(p, "Content-Length: "...), w.length)
 		p = append(p, "\r\n"...)
 	}
 	switch {
@@ -518,31 +546,49 @@ func (w *ResponseWriter) appendHead() []byte {
 	return p
 }
 
+// appendCount appends a number that is mostly small, and not negative.
+func appendCount(p []byte, n int64) []byte {
+	switch {
+	case n < 10:
+		return append(p, byte('0'+n))
+	case n < 100:
+		return append(p, byte('0'+n/10), byte('0'+n%10))
+	case n < 1000:
+		return append(p, byte('0'+n/100), byte('0'+n/10%10), byte('0'+n%10))
+	}
+	return strconv.AppendInt(p, n, 10)
+}
+
 // finish ends the response: everything is written.
 func (w *ResponseWriter) finish() error {
 	x := w.x
+	if x.flags&(xOrdinary|xHeadSent|xFinished|xClose) == xOrdinary && w.status == http.StatusOK && w.length < 0 &&
+		w.err == nil && w.repeated >= 0 && len(w.body) <= keepFields {
+		return w.finishOrdinary()
+	}
+	bodiless := x.bodiless()
 	switch {
 	case x.flags&xFinished != 0:
 		return nil
 	case w.err != nil:
 		return w.err
-	case w.length > w.written && !x.bodiless() && x.flags&xProducer == 0:
+	case w.length > w.written && !bodiless && x.flags&xProducer == 0:
 		return io.ErrUnexpectedEOF
 	}
 	x.flags |= xFinished
 	c, wk := x.s.c, x.s.w
 	if x.flags&xHeadSent == 0 {
-		if w.length < 0 && bodyAllowed(w.status) && (w.written > 0 || !x.bodiless()) {
+		if w.length < 0 && (!bodiless || w.written > 0 && bodyAllowed(w.status)) {
 			w.length = w.written
 		}
 		p := w.appendHead()
-		if len(w.body) > 0 && !x.bodiless() { // the status may have changed since
+		if !bodiless { // the status may have changed since
 			p = append(p, w.body...)
 			wk.scratch = p
 		}
 		return c.Push(p)
 	}
-	if x.flags&xProducer != 0 || x.bodiless() || w.length >= 0 {
+	if bodiless || w.length >= 0 || x.flags&xProducer != 0 {
 		return nil
 	}
 	if err := w.sendGathered(); err != nil || x.flags&xChunked == 0 {
