@@ -185,7 +185,7 @@ func (c *Conn) whole() (interrupted bool) {
 		}
 		return c.wholeLines(h, c.scan.term.lit[0], false)
 	}
-	in, limit := c.in, c.scan.tokenLimit()
+	in, limit, tracing := c.in, c.scan.tokenLimit(), c.b.Tracing()
 	for rest := in.data; len(rest) > 0; {
 		i, end := c.scan.find(rest)
 		if uint(i) > uint(limit) { // or not found
@@ -194,7 +194,9 @@ func (c *Conn) whole() (interrupted bool) {
 		}
 		if i > 0 {
 			in.at += i
-			c.traceCollect(rest[:i])
+			if tracing {
+				c.traceCollect(rest[:i])
+			}
 			if err := c.h.CollectIncomingData(c, rest[:i:i]); err != nil {
 				c.check("CollectIncomingData", err)
 			}
@@ -204,11 +206,13 @@ func (c *Conn) whole() (interrupted bool) {
 		}
 		in.at += end - i
 		rest = rest[end:]
-		c.traceFound()
+		if tracing {
+			c.traceFound()
+		}
 		if err := c.h.FoundTerminator(c); err != nil {
 			c.check("FoundTerminator", err)
 		}
-		if c.stopped() {
+		if !(c.flags&stopBits == 0 && c.b.Easy()) && c.stopped() { // nearly never
 			break
 		}
 	}

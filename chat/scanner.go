@@ -130,19 +130,24 @@ func (s *scanner) step(p []byte) (data []byte, used int, ev scanEvent) {
 // find returns where in p a delimited token ends and where the next one begins, for a token that begins with p; i is
 // negative if it does not end in p.
 func (s *scanner) find(p []byte) (i, end int) {
-	switch s.kind {
-	case kindByte:
+	if lit := s.term.lit; len(lit) > 1 {
+		i = strings.Index(view(p), lit)
+		return i, i + len(lit)
+	}
+	return s.findShort(p)
+}
+
+// findShort is find for kindByte and kindLine.
+func (s *scanner) findShort(p []byte) (i, end int) {
+	if s.kind == kindByte {
 		i = bytes.IndexByte(p, s.term.lit[0])
 		return i, i + 1
-	case kindLine:
-		i = bytes.IndexByte(p, '\n')
-		if i > 0 && p[i-1] == '\r' {
-			return i - 1, i + 1
-		}
-		return i, i + 1
 	}
-	i = strings.Index(view(p), s.term.lit)
-	return i, i + len(s.term.lit)
+	i = bytes.IndexByte(p, '\n')
+	if i > 0 && p[i-1] == '\r' {
+		return i - 1, i + 1
+	}
+	return i, i + 1
 }
 
 // view is p as a string, without a copy; for searching.
