@@ -9,20 +9,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/parley-go/parley/bench/internal/load"
 	"github.com/parley-go/parley/bench/internal/proc"
 )
 
 // messagesPerSecond is how many messages a turn has for each second of -seconds: smtp-source is told a number, not a time.
 const messagesPerSecond = 2500
-
-// delivery is what a turn with mail cost the server.
-type delivery struct {
-	Messages int           `json:"messages"`
-	Elapsed  time.Duration `json:"elapsed_ns"`
-	CPU      time.Duration `json:"cpu_ns"`
-	User     time.Duration `json:"user_ns"` // the kernel's estimate, in steps of 10 ms, of how CPU divides
-	System   time.Duration `json:"system_ns"`
-}
 
 // peak is the most memory that a server had resident.
 type peak struct {
@@ -43,26 +35,23 @@ func (m *measurement) delivering(ctx context.Context, s scenario) error {
 			if _, err := m.send(ctx, s, p, 10*s.conns, s.length); err != nil { // to warm up
 				return err
 			}
-			d, err := m.deliver(ctx, s, p, messages)
+			r, err := m.deliver(ctx, s, p, messages)
 			if err != nil {
 				return err
 			}
-			m.report.add(sample{Scenario: s.name, Server: p.name, Round: round, Mail: d})
+			m.report.add(sample{Scenario: s.name, Server: p.name, Round: round, Result: r})
 		}
 	}
 	return m.stopAndCount()
 }
 
-// deliver is a counted turn.
-func (m *measurement) deliver(ctx context.Context, s scenario, p *process, messages int) (*delivery, error) {
-	read := func() (d delivery, err error) {
-		if err = m.quiet(ctx); err != nil {
-			return d, err
+// deliver is a counted turn. Its lines are messages.
+func (m *measurement) deliver(ctx context.Context, s scenario, p *process, messages int) (*load.Result, error) {
+	read := func() (proc.Usage, error) {
+		if err := m.quiet(ctx); err != nil {
+			return proc.Usage{}, err
 		}
-		if d.CPU, err = proc.CPU(p.cmd.Process.Pid); err == nil {
-			d.User, d.System, err = proc.Split(p.cmd.Process.Pid)
-		}
-		return d, err
+		return proc.Used(p.cmd.Process.Pid)
 	}
 	before, err := read()
 	if err != nil {
@@ -76,8 +65,9 @@ func (m *measurement) deliver(ctx context.Context, s scenario, p *process, messa
 	if err != nil {
 		return nil, err
 	}
-	return &delivery{Messages: messages, Elapsed: elapsed,
-		CPU: after.CPU - before.CPU, User: after.User - before.User, System: after.System - before.System}, nil
+	used := after.Since(before)
+	return &load.Result{Lines: float64(messages), Elapsed: elapsed,
+		CPU: used.CPU, User: used.User, System: used.System}, nil
 }
 
 // peaking measures the most memory that a server needs for short messages, and for long ones: a server at a time, and a new

@@ -415,8 +415,8 @@ func TestMailTable(t *testing.T) {
 	var r report
 	for round, ms := range [][2]time.Duration{{50, 40}, {100, 60}, {50, 50}} {
 		for i, server := range []string{"smtp-sink", "parleysmtp"} {
-			r.add(sample{Scenario: "smtp", Server: server, Round: round, Mail: &delivery{
-				Messages: 500, Elapsed: time.Second, CPU: ms[i] * time.Millisecond, User: 10, System: 30,
+			r.add(sample{Scenario: "smtp", Server: server, Round: round, Result: &load.Result{
+				Lines: 500, Elapsed: time.Second, CPU: ms[i] * time.Millisecond, User: 10, System: 30,
 			}})
 		}
 	}
@@ -559,9 +559,9 @@ func TestRunWritesJSONOfMail(t *testing.T) {
 		require.NoError(t, json.Unmarshal(text, &r))
 		require.Len(t, r.Samples, 1)
 		if scenario == "smtp" {
-			require.Equal(t, 750, r.Samples[0].Mail.Messages)
-			require.Positive(t, r.Samples[0].Mail.CPU)
-			require.Positive(t, r.Samples[0].Mail.Elapsed)
+			require.Equal(t, 750.0, r.Samples[0].Result.Lines)
+			require.Positive(t, r.Samples[0].Result.CPU)
+			require.Positive(t, r.Samples[0].Result.Elapsed)
 		} else {
 			require.Equal(t, 500, r.Samples[0].Peak.Messages)
 			require.Positive(t, r.Samples[0].Peak.Short)
@@ -580,7 +580,7 @@ func TestCharts(t *testing.T) {
 		r.add(sample{Scenario: "idle", Server: server, Memory: &load.Memory{Conns: 10, Spoke: int64(1000 * (i + 1))}})
 		r.add(sample{Scenario: "flood", Server: server, Flood: &load.Flood{Conns: 10, Up: cpu}})
 		r.add(sample{Scenario: "latency", Server: server, Result: &load.Result{Latency: &load.Latency{P99: cpu}}})
-		r.add(sample{Scenario: "smtp", Server: server, Mail: &delivery{Messages: 1000, CPU: cpu}})
+		r.add(sample{Scenario: "smtp", Server: server, Result: &load.Result{Lines: 1000, CPU: cpu}})
 		r.add(sample{Scenario: "smtpmem", Server: server, Peak: &peak{Long: 1 << 20}})
 		r.add(sample{Scenario: "http", Server: server, Result: &load.Result{Lines: 1000, CPU: cpu}})
 	}

@@ -47,7 +47,6 @@ type sample struct {
 	Pass     int          `json:"pass,omitempty"`             // of the slices at that rate, through all rounds
 	LeftOut  bool         `json:"left_out,omitempty"`         // because others had the CPU in this pass
 	Flood    *load.Flood  `json:"flood,omitempty"`
-	Mail     *delivery    `json:"mail,omitempty"`
 	Peak     *peak        `json:"peak,omitempty"`
 }
 
@@ -120,18 +119,13 @@ func busy(s sample) float64    { return float64(s.Result.CPU) / float64(s.Result
 func userShare(s sample) float64 {
 	return float64(s.Result.User) / float64(s.Result.User+s.Result.System)
 }
-func lineRate(s sample) float64 { return s.Result.Lines / s.Result.Elapsed.Seconds() }
-func fresh(s sample) float64    { f, _ := s.Memory.PerConn(); return f }
-func spoke(s sample) float64    { _, f := s.Memory.PerConn(); return f }
-func settled(s sample) float64  { return s.Memory.PerConnSettled() }
+func lineRate(s sample) float64    { return s.Result.Lines / s.Result.Elapsed.Seconds() }
+func perThousand(s sample) float64 { return s.Result.CPU.Seconds() / s.Result.Lines * 1000 } // s
+func fresh(s sample) float64       { f, _ := s.Memory.PerConn(); return f }
+func spoke(s sample) float64       { _, f := s.Memory.PerConn(); return f }
+func settled(s sample) float64     { return s.Memory.PerConnSettled() }
 
-// The figures of a turn with mail, and of a peak.
-func perThousand(s sample) float64 { return s.Mail.CPU.Seconds() / float64(s.Mail.Messages) * 1000 }
-func mailBusy(s sample) float64    { return float64(s.Mail.CPU) / float64(s.Mail.Elapsed) }
-func mailUserShare(s sample) float64 {
-	return float64(s.Mail.User) / float64(s.Mail.User+s.Mail.System)
-}
-func mailRate(s sample) float64  { return float64(s.Mail.Messages) / s.Mail.Elapsed.Seconds() }
+// The figures of a peak, in MiB.
 func shortPeak(s sample) float64 { return float64(s.Peak.Short) / (1 << 20) }
 func longPeak(s sample) float64  { return float64(s.Peak.Long) / (1 << 20) }
 func growth(s sample) float64    { return longPeak(s) - shortPeak(s) }
@@ -156,7 +150,6 @@ func over(s scenario) string {
 }
 
 func (r *report) loadTable(out io.Writer, s scenario) {
-	names, refs := r.measured(s.name), r.compared(s.name)
 	idle := ""
 	if s.work > 0 {
 		idle = fmt.Sprintf(", %v of work with each line", s.work)
@@ -180,27 +173,33 @@ func (r *report) loadTable(out io.Writer, s scenario) {
 		connections = "connection"
 	}
 	fmt.Fprintf(out, "\n%s: %d %s%s, %s%s\n", s.name, s.conns, connections, idle, how, over(s))
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "server\tµs/%s\tmin\tmax\t", s.unit())
-	for _, ref := range refs {
-		fmt.Fprintf(w, "/ %s\t", ref)
-	}
-	fmt.Fprintf(w, "%s/s\tbusy\tuser\t\n", s.units())
-	for _, name := range names {
-		us := r.column(s.name, name, perLine)
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t", name, digits(median(us)), digits(slices.Min(us)), digits(slices.Max(us)))
-		for _, ref := range refs {
-			fmt.Fprintf(w, "%.2f\t", ratio(us, r.column(s.name, ref, perLine)))
-		}
-		fmt.Fprintf(w, "%.0f\t%s\t%s\t\n", median(r.column(s.name, name, lineRate)),
-			percent(median(r.column(s.name, name, busy))), percent(median(r.column(s.name, name, userShare))))
-	}
-	_ = w.Flush()
+	r.cpuTable(out, s, "µs/"+s.unit(), perLine)
 	for _, x := range r.Shares {
 		if x.Scenario == s.name && strings.Contains(x.Loops, " ") {
 			fmt.Fprintf(out, "%s: parts of the lines that the loops had: %s\n", x.Server, x.Loops)
 		}
 	}
+}
+
+// cpuTable prints what CPU time each server needed, by the references', and how busy it was.
+func (r *report) cpuTable(out io.Writer, s scenario, unit string, figure func(sample) float64) {
+	refs := r.compared(s.name)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "server\t%s\tmin\tmax\t", unit)
+	for _, ref := range refs {
+		fmt.Fprintf(w, "/ %s\t", ref)
+	}
+	fmt.Fprintf(w, "%s/s\tbusy\tuser\t\n", s.units())
+	for _, name := range r.measured(s.name) {
+		cpu := r.column(s.name, name, figure)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t", name, digits(median(cpu)), digits(slices.Min(cpu)), digits(slices.Max(cpu)))
+		for _, ref := range refs {
+			fmt.Fprintf(w, "%.2f\t", ratio(cpu, r.column(s.name, ref, figure)))
+		}
+		fmt.Fprintf(w, "%.0f\t%s\t%s\t\n", median(r.column(s.name, name, lineRate)),
+			percent(median(r.column(s.name, name, busy))), percent(median(r.column(s.name, name, userShare))))
+	}
+	_ = w.Flush()
 }
 
 func (r *report) memoryTable(out io.Writer, s scenario) {
@@ -225,28 +224,12 @@ func (r *report) memoryTable(out io.Writer, s scenario) {
 }
 
 func (r *report) mailTable(out io.Writer, s scenario) {
-	names, refs := r.measured(s.name), r.compared(s.name)
 	how := "a connection for each message"
 	if s.reuse {
 		how = "connections are used again"
 	}
 	fmt.Fprintf(out, "\n%s: CPU seconds for 1000 messages of %d bytes, %d at a time, %s\n", s.name, s.length, s.conns, how)
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(w, "server\tCPU s\tmin\tmax\t")
-	for _, ref := range refs {
-		fmt.Fprintf(w, "/ %s\t", ref)
-	}
-	fmt.Fprint(w, "messages/s\tbusy\tuser\t\n")
-	for _, name := range names {
-		cpu := r.column(s.name, name, perThousand)
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t", name, digits(median(cpu)), digits(slices.Min(cpu)), digits(slices.Max(cpu)))
-		for _, ref := range refs {
-			fmt.Fprintf(w, "%.2f\t", ratio(cpu, r.column(s.name, ref, perThousand)))
-		}
-		fmt.Fprintf(w, "%.0f\t%s\t%s\t\n", median(r.column(s.name, name, mailRate)),
-			percent(median(r.column(s.name, name, mailBusy))), percent(median(r.column(s.name, name, mailUserShare))))
-	}
-	_ = w.Flush()
+	r.cpuTable(out, s, "CPU s", perThousand)
 }
 
 func (r *report) peakTable(out io.Writer, s scenario) {

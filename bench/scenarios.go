@@ -87,6 +87,8 @@ func (s scenario) unit() string {
 	switch {
 	case s.kind == web:
 		return "request"
+	case s.kind == mail:
+		return "message"
 	case s.kind == telling:
 		return "delivery"
 	case s.calls:

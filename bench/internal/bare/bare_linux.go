@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/parley-go/parley/bench/internal/serving"
 )
 
 const accepts = 64 // in one pass
@@ -55,7 +57,7 @@ func (l *Loop) Serve(address string) error {
 	}
 }
 
-// listen opens an IPv4 address.
+// listen opens an IPv4 address and says what it became.
 func listen(address string) (fd int, err error) {
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -87,7 +89,7 @@ func listen(address string) (fd int, err error) {
 		return -1, err
 	}
 	bound := sa.(*unix.SockaddrInet4)
-	fmt.Fprintf(os.Stderr, "listening on %s\n", netip.AddrPortFrom(netip.AddrFrom4(bound.Addr), uint16(bound.Port)))
+	serving.At(netip.AddrPortFrom(netip.AddrFrom4(bound.Addr), uint16(bound.Port)))
 	return fd, nil
 }
 

@@ -6,10 +6,9 @@ import (
 	"bufio"
 	"errors"
 	"net"
-)
 
-// maxLine is the longest line, without its end; a longer one ends the connection.
-const maxLine = 2 << 20
+	"github.com/parley-go/parley/bench/internal/serving"
+)
 
 // flusher is a connection that sends what was gathered before it waits for more. Asking the bufio.Reader whether it is
 // empty would not do: what it holds may be the beginning of a line whose end the peer sends after our answer.
@@ -33,7 +32,7 @@ func Serve(conn net.Conn) {
 	var long []byte // the beginning of a line that the reader's buffer does not hold
 	for {
 		line, err := r.ReadSlice('\n')
-		if errors.Is(err, bufio.ErrBufferFull) && len(long)+len(line) <= maxLine {
+		if errors.Is(err, bufio.ErrBufferFull) && len(long)+len(line) <= serving.MaxLine {
 			long = append(long, line...)
 			continue
 		}
@@ -41,7 +40,7 @@ func Serve(conn net.Conn) {
 			return
 		}
 		if len(long) > 0 {
-			if len(long)+len(line) > maxLine+1 {
+			if len(long)+len(line) > serving.MaxLine+1 {
 				return
 			}
 			long = append(long, line...)

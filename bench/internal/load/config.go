@@ -71,7 +71,7 @@ func (c *Config) check() error {
 
 // Result is what came of it.
 type Result struct {
-	Lines   float64       `json:"lines"`      // or responses, or copies of a broadcast, compared in the counted interval; bytes by the length of one
+	Lines   float64       `json:"lines"`      // or responses, copies, messages; by the length of one, as bytes are compared
 	Elapsed time.Duration `json:"elapsed_ns"` // how long the interval really was
 	CPU     time.Duration `json:"cpu_ns"`     // that the server used in it
 	User    time.Duration `json:"user_ns"`    // the kernel's estimate, in steps of 10 ms, of how CPU divides

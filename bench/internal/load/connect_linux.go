@@ -166,13 +166,7 @@ func RunCalls(config Config) (*Result, error) {
 }
 
 func (c *caller) run() (*Result, error) {
-	var (
-		r            = &c.result
-		began        = time.Now()
-		opened, done = 0, 0
-		over         time.Time
-		begun        snapshot
-	)
+	began, opened := time.Now(), 0
 	next := func(i int) error {
 		opened++
 		return c.dial(i, opened-1)
@@ -200,31 +194,25 @@ func (c *caller) run() (*Result, error) {
 			switch {
 			case err != io.EOF:
 				c.note(i, err)
-			case !over.IsZero():
-				done++
-			default:
-				done++
+				continue
+			case c.ended.IsZero():
 				if err := next(i); err != nil {
 					return nil, err
 				}
 			}
+			c.verified += int64(c.Length)
 		}
 		now := time.Now()
 		switch {
-		case begun.at.IsZero() && now.Sub(began) >= c.Warmup:
-			if begun, err = c.snapshot(now); err != nil {
+		case c.begun.at.IsZero() && now.Sub(began) >= c.Warmup:
+			if c.begun, err = c.snapshot(now); err != nil {
 				return nil, err
 			}
-			begun.verified = int64(done)
-		case !begun.at.IsZero() && over.IsZero() && (now.Sub(begun.at) >= c.Interval || c.open == 0):
-			end, err := c.snapshot(now)
-			if err != nil {
+		case !c.begun.at.IsZero() && c.ended.IsZero() && (now.Sub(c.begun.at) >= c.Interval || c.open == 0):
+			if err := c.count(now); err != nil {
 				return nil, err
 			}
-			r.Lines, r.Elapsed, r.CPU = float64(int64(done)-begun.verified), now.Sub(begun.at), end.cpu-begun.cpu
-			r.User, r.System = end.user-begun.user, end.system-begun.system
-			over = now
-		case !over.IsZero() && now.Sub(over) > c.Patience:
+		case !c.ended.IsZero() && now.Sub(c.ended) > c.Patience:
 			for i := range c.calls {
 				if c.calls[i].fd >= 0 {
 					c.put(i)
@@ -233,7 +221,7 @@ func (c *caller) run() (*Result, error) {
 			}
 		}
 	}
-	return r, nil
+	return &c.result, nil
 }
 
 // put closes the i-th call.
@@ -241,13 +229,6 @@ func (c *caller) put(i int) {
 	_ = unix.Close(c.calls[i].fd)
 	c.calls[i].fd = -1
 	c.open--
-}
-
-func (c *caller) note(i int, err error) {
-	if c.result.Errors == 0 {
-		c.result.First = fmt.Sprintf("connection %d: %v", i, err)
-	}
-	c.result.Errors++
 }
 
 // MeasureFlood opens config.Idle connections at once, without waiting for any, and has a line echoed on each that comes

@@ -52,9 +52,9 @@ const (
 
 // snapshot is the state of the counters at one moment.
 type snapshot struct {
-	at                time.Time
-	verified          int64
-	cpu, user, system time.Duration
+	at       time.Time
+	verified int64
+	used     proc.Usage
 }
 
 // Run opens the connections, keeps them busy and counts. An error is about the run itself: that the server does not accept,
@@ -240,11 +240,9 @@ func (g *generator) turn(now time.Time) error {
 			return nil
 		}
 		if late || g.extended && g.verified > g.begun.verified || g.open == 0 {
-			s, err := g.snapshot(now)
-			if err != nil {
+			if err := g.count(now); err != nil {
 				return err
 			}
-			g.count(s)
 			if g.Rate > 0 {
 				g.overdue(now)
 			}
@@ -285,24 +283,25 @@ func (g *generator) turn(now time.Time) error {
 // snapshot reads the counters.
 func (g *generator) snapshot(now time.Time) (s snapshot, err error) {
 	s = snapshot{at: now, verified: g.verified}
-	if g.PID == 0 {
-		return s, nil
+	if g.PID != 0 {
+		s.used, err = proc.Used(g.PID)
 	}
-	if s.cpu, err = proc.CPU(g.PID); err != nil {
-		return s, err
-	}
-	s.user, s.system, err = proc.Split(g.PID)
 	return s, err
 }
 
-func (g *generator) count(end snapshot) {
+// count notes what came of the interval that ended now.
+func (g *generator) count(now time.Time) error {
+	end, err := g.snapshot(now)
+	if err != nil {
+		return err
+	}
+	g.ended = now
+	used := end.used.Since(g.begun.used)
 	r := &g.result
-	g.ended = end.at
 	r.Lines = float64(end.verified-g.begun.verified) / float64(g.Length)
-	r.Elapsed = end.at.Sub(g.begun.at)
-	r.CPU = end.cpu - g.begun.cpu
-	r.User = end.user - g.begun.user
-	r.System = end.system - g.begun.system
+	r.Elapsed = now.Sub(g.begun.at)
+	r.CPU, r.User, r.System = used.CPU, used.User, used.System
+	return nil
 }
 
 // serve deals with an event of the i-th connection.
@@ -362,14 +361,19 @@ func (g *generator) advance(i int) {
 // fail notes what went wrong on the i-th connection and closes it.
 func (g *generator) fail(i int, err error) {
 	c := &g.conns[i]
-	if g.result.Errors == 0 {
-		g.result.First = fmt.Sprintf("connection %d: %v", i, err)
-	}
-	g.result.Errors++
+	g.note(i, err)
 	if !c.done() {
 		g.busy--
 	}
 	g.lose(c)
+}
+
+// note keeps what went wrong on the i-th connection, for the Result.
+func (g *generator) note(i int, err error) {
+	if g.result.Errors == 0 {
+		g.result.First = fmt.Sprintf("connection %d: %v", i, err)
+	}
+	g.result.Errors++
 }
 
 func (g *generator) lose(c *conn) {

@@ -24,6 +24,22 @@ func CPU(pid int) (time.Duration, error) {
 	return time.Duration(ts.Nano()), nil
 }
 
+// Usage is the CPU time of a process: all of it, and how the kernel estimates that it divides.
+type Usage struct{ CPU, User, System time.Duration }
+
+// Used reads CPU and Split.
+func Used(pid int) (u Usage, err error) {
+	if u.CPU, err = CPU(pid); err == nil {
+		u.User, u.System, err = Split(pid)
+	}
+	return u, err
+}
+
+// Since returns what was used since an earlier moment.
+func (u Usage) Since(before Usage) Usage {
+	return Usage{u.CPU - before.CPU, u.User - before.User, u.System - before.System}
+}
+
 // Split returns how the CPU time of a process divides into user and system time, in steps of 10 ms. The kernel estimates
 // it from where its timer found the process; only the sum is measured.
 func Split(pid int) (user, system time.Duration, err error) {

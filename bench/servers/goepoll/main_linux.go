@@ -6,18 +6,15 @@ package main
 
 import (
 	"bytes"
-	"flag"
-	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/parley-go/parley/bench/internal/bare"
+	"github.com/parley-go/parley/bench/internal/serving"
 )
 
 const (
 	readSize = 64 << 10
-	maxLine  = 2 << 20 // without its end; a longer line ends the connection
 	spares   = 64
 )
 
@@ -38,14 +35,7 @@ type server struct {
 	spare [][]byte
 }
 
-func main() {
-	listen := flag.String("listen", "127.0.0.1:7000", "`address` to listen on, as IP:PORT; port 0 takes a free one")
-	flag.Parse()
-	if err := serve(*listen); err != nil {
-		fmt.Fprintln(os.Stderr, "goepoll:", err)
-		os.Exit(1)
-	}
-}
+func main() { serving.Main(serve) }
 
 // serve returns when it cannot go on: the program ends by a signal.
 func serve(address string) error {
@@ -112,7 +102,7 @@ func (s *server) readable(c *conn) error {
 			return s.flush(c)
 		}
 	}
-	if len(c.buf)-c.ready > maxLine {
+	if len(c.buf)-c.ready > serving.MaxLine {
 		s.drop(c)
 	}
 	return nil

@@ -5,20 +5,13 @@
 package main
 
 import (
-	"flag"
-	"fmt"
 	"net"
-	"os"
 
 	"github.com/parley-go/parley/bench/internal/bufecho"
+	"github.com/parley-go/parley/bench/internal/serving"
 )
 
-func main() {
-	listen := flag.String("listen", "127.0.0.1:7000", "`address` to listen on; port 0 takes a free one")
-	flag.Parse()
-	fmt.Fprintln(os.Stderr, "goroutine:", serve(*listen))
-	os.Exit(1)
-}
+func main() { serving.Main(serve) }
 
 // serve returns when it can accept no more: the program ends by a signal.
 func serve(address string) error {
@@ -26,12 +19,5 @@ func serve(address string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "listening on %s\n", ln.Addr())
-	for {
-		conn, err := ln.Accept()
-		if err != nil {
-			return err
-		}
-		go bufecho.Serve(conn)
-	}
+	return serving.Each(ln, bufecho.Serve)
 }

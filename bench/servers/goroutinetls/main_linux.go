@@ -6,21 +6,16 @@ package main
 
 import (
 	"crypto/tls"
-	"flag"
-	"fmt"
-	"os"
 
 	"github.com/parley-go/parley/bench/internal/bufecho"
+	"github.com/parley-go/parley/bench/internal/serving"
 	"github.com/parley-go/parley/bench/internal/settle"
 	"github.com/parley-go/parley/core/tlslayer"
 )
 
 func main() {
-	listen := flag.String("listen", "127.0.0.1:7000", "`address` to listen on; port 0 takes a free one")
-	flag.Parse()
 	settle.WhenAsked()
-	fmt.Fprintln(os.Stderr, "goroutinetls:", serve(*listen))
-	os.Exit(1)
+	serving.Main(serve)
 }
 
 // serve returns when it can accept no more: the program ends by a signal.
@@ -33,12 +28,5 @@ func serve(address string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "listening on %s\n", ln.Addr())
-	for {
-		conn, err := ln.Accept()
-		if err != nil {
-			return err
-		}
-		go bufecho.Serve(conn)
-	}
+	return serving.Each(ln, bufecho.Serve)
 }

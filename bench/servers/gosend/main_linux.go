@@ -6,13 +6,11 @@ package main
 
 import (
 	"errors"
-	"flag"
-	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/parley-go/parley/bench/internal/bare"
+	"github.com/parley-go/parley/bench/internal/serving"
 )
 
 const readSize = 64 << 10
@@ -25,12 +23,9 @@ type server struct {
 }
 
 func main() {
-	listen := flag.String("listen", "127.0.0.1:7000", "`address` to listen on, as IP:PORT; port 0 takes a free one")
-	flag.Parse()
 	s := &server{input: make([]byte, readSize)}
 	s.loop.Opened, s.loop.Ready = s.opened, s.ready
-	fmt.Fprintln(os.Stderr, "gosend:", s.loop.Serve(*listen)) // it ends by a signal
-	os.Exit(1)
+	serving.Main(s.loop.Serve) // until a signal
 }
 
 func (s *server) opened(fd int) {

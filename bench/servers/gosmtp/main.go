@@ -6,7 +6,6 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
+
+	"github.com/parley-go/parley/bench/internal/serving"
 )
 
 const (
@@ -24,14 +25,7 @@ const (
 	timeout = 5 * time.Minute // what the server beside it has
 )
 
-func main() {
-	listen := flag.String("listen", "127.0.0.1:2525", "`address` to listen on; port 0 takes a free one")
-	flag.Parse()
-	if err := serve(*listen); err != nil {
-		fmt.Fprintln(os.Stderr, "gosmtp:", err)
-		os.Exit(1)
-	}
-}
+func main() { serving.Main(serve) }
 
 func serve(address string) error {
 	b := new(backend)
@@ -49,7 +43,7 @@ func serve(address string) error {
 		<-signals
 		_ = srv.Close()
 	}()
-	fmt.Fprintf(os.Stderr, "listening on %s\n", ln.Addr())
+	serving.At(ln.Addr())
 	if err := srv.Serve(ln); err != nil && !errors.Is(err, smtp.ErrServerClosed) {
 		return err
 	}

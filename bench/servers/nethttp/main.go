@@ -4,20 +4,14 @@
 package main
 
 import (
-	"flag"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
+
+	"github.com/parley-go/parley/bench/internal/serving"
 )
 
-func main() {
-	listen := flag.String("listen", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
-	flag.Parse()
-	fmt.Fprintln(os.Stderr, "nethttp:", serve(*listen))
-	os.Exit(1)
-}
+func main() { serving.Main(serve) }
 
 // serve returns when it can accept no more: the program ends by a signal.
 func serve(address string) error {
@@ -25,7 +19,7 @@ func serve(address string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "listening on %s\n", ln.Addr())
+	serving.At(ln.Addr())
 	return http.Serve(ln, http.HandlerFunc(hello))
 }
 

@@ -7,23 +7,14 @@ package main
 import (
 	"bytes"
 	"context"
-	"flag"
-	"fmt"
 	"net"
-	"os"
 
 	"github.com/cloudwego/netpoll"
+
+	"github.com/parley-go/parley/bench/internal/serving"
 )
 
-// maxLine is the longest line, without its end; a longer one ends the connection.
-const maxLine = 2 << 20
-
-func main() {
-	listen := flag.String("listen", "127.0.0.1:7000", "`address` to listen on; port 0 takes a free one")
-	flag.Parse()
-	fmt.Fprintln(os.Stderr, "netpoll:", serve(*listen))
-	os.Exit(1)
-}
+func main() { serving.Main(serve) }
 
 // serve returns when it can accept no more: the program ends by a signal.
 func serve(address string) error {
@@ -35,7 +26,7 @@ func serve(address string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "listening on %s\n", ln.Addr())
+	serving.At(ln.Addr())
 	return loop.Serve(ln)
 }
 
@@ -64,7 +55,7 @@ func lines(_ context.Context, conn netpoll.Connection) error {
 			rest = p[done:]
 		}
 		if done == 0 {
-			if seen = len(p); seen > maxLine {
+			if seen = len(p); seen > serving.MaxLine {
 				return conn.Close()
 			}
 			continue

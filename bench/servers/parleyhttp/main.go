@@ -8,25 +8,20 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
 	"os"
 	"os/signal"
 	"runtime/pprof"
 	"syscall"
 	"time"
 
+	"github.com/parley-go/parley/bench/internal/serving"
 	"github.com/parley-go/parley/core"
 	"github.com/parley-go/parley/protocols/http1"
 )
 
 func main() {
-	listen := flag.String("listen", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
 	profile := flag.String("cpuprofile", "", "`file` to write a CPU profile to, at the end")
-	flag.Parse()
-	if err := run(*listen, *profile); err != nil {
-		fmt.Fprintln(os.Stderr, "parleyhttp:", err)
-		os.Exit(1)
-	}
+	serving.Main(func(address string) error { return run(address, *profile) })
 }
 
 func run(address, profile string) error {
@@ -57,7 +52,7 @@ func serve(address string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, func() { loop.Shutdown(time.Second) })
-	fmt.Fprintf(os.Stderr, "listening on %s\n", ln.Addr())
+	serving.At(ln.Addr())
 	return loop.Run(context.Background())
 }
 

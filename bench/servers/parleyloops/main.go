@@ -14,23 +14,16 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/parley-go/parley/bench/internal/serving"
 	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core"
 	"github.com/parley-go/parley/protocols/echo"
 )
 
-// maxLine is the longest line, without its end; a longer one ends the connection.
-const maxLine = 2 << 20
-
 func main() {
-	listen := flag.String("listen", "127.0.0.1:7000", "`address` to listen on; port 0 takes a free one")
 	loops := flag.Int("loops", 1, "how many loops")
 	work := flag.Duration("work", 0, "how long the handler works on each line")
-	flag.Parse()
-	if err := serve(*listen, *loops, *work); err != nil {
-		fmt.Fprintln(os.Stderr, "parleyloops:", err)
-		os.Exit(1)
-	}
+	serving.Main(func(address string) error { return serve(address, *loops, *work) })
 }
 
 func serve(address string, loops int, work time.Duration) error {
@@ -38,7 +31,7 @@ func serve(address string, loops int, work time.Duration) error {
 	if err != nil {
 		return err
 	}
-	newHandler := echo.Lines(maxLine)
+	newHandler := echo.Lines(serving.MaxLine)
 	if work > 0 {
 		newHandler = working(newHandler, work)
 	}
@@ -49,7 +42,7 @@ func serve(address string, loops int, work time.Duration) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	defer context.AfterFunc(ctx, func() { r.Shutdown(0) })()
-	fmt.Fprintf(os.Stderr, "listening on %s\n", ln.Addr())
+	serving.At(ln.Addr())
 	if err := r.Run(context.Background()); err != nil {
 		return err
 	}
@@ -75,7 +68,7 @@ func runner(loops int) (core.Runner, error) {
 // working is a handler that uses the CPU for each line before it answers.
 func working(newHandler func(*chat.Conn) chat.Handler, work time.Duration) func(*chat.Conn) chat.Handler {
 	return func(c *chat.Conn) chat.Handler {
-		c.SetLimit(maxLine)
+		c.SetLimit(serving.MaxLine)
 		c.SetTerminator(chat.Literal("\n"))
 		return chat.Lines(func(c *chat.Conn, line []byte) error {
 			for start := time.Now(); time.Since(start) < work; {

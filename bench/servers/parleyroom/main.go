@@ -6,21 +6,14 @@ package main
 
 import (
 	"context"
-	"flag"
-	"fmt"
-	"os"
 
+	"github.com/parley-go/parley/bench/internal/serving"
 	"github.com/parley-go/parley/buffered"
 	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core"
 )
 
-func main() {
-	listen := flag.String("listen", "127.0.0.1:7000", "`address` to listen on; port 0 takes a free one")
-	flag.Parse()
-	fmt.Fprintln(os.Stderr, "parleyroom:", serve(*listen))
-	os.Exit(1)
-}
+func main() { serving.Main(serve) }
 
 // serve returns when the loop cannot go on: the program ends by a signal.
 func serve(address string) error {
@@ -32,7 +25,7 @@ func serve(address string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "listening on %s\n", ln.Addr())
+	serving.At(ln.Addr())
 	return loop.Run(context.Background())
 }
 

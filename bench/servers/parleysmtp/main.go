@@ -6,13 +6,13 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
+	"github.com/parley-go/parley/bench/internal/serving"
 	"github.com/parley-go/parley/core"
 	"github.com/parley-go/parley/protocols/smtp"
 )
@@ -20,14 +20,7 @@ import (
 // size is the largest message: 50 MB go through, with their header.
 const size = 64 << 20
 
-func main() {
-	listen := flag.String("listen", "127.0.0.1:2525", "`address` to listen on; port 0 takes a free one")
-	flag.Parse()
-	if err := serve(*listen); err != nil {
-		fmt.Fprintln(os.Stderr, "parleysmtp:", err)
-		os.Exit(1)
-	}
-}
+func main() { serving.Main(serve) }
 
 func serve(address string) error {
 	loop, err := core.NewLoop(core.Options{})
@@ -51,7 +44,7 @@ func serve(address string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, func() { loop.Shutdown(time.Second) })
-	fmt.Fprintf(os.Stderr, "listening on %s\n", ln.Addr())
+	serving.At(ln.Addr())
 	if err := loop.Run(context.Background()); err != nil {
 		return err
 	}

@@ -6,10 +6,8 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"flag"
-	"fmt"
-	"os"
 
+	"github.com/parley-go/parley/bench/internal/serving"
 	"github.com/parley-go/parley/bench/internal/settle"
 	"github.com/parley-go/parley/chat"
 	"github.com/parley-go/parley/core"
@@ -17,15 +15,9 @@ import (
 	"github.com/parley-go/parley/protocols/echo"
 )
 
-// maxLine is the longest line, without its end; a longer one ends the connection.
-const maxLine = 2 << 20
-
 func main() {
-	listen := flag.String("listen", "127.0.0.1:7000", "`address` to listen on; port 0 takes a free one")
-	flag.Parse()
 	settle.WhenAsked()
-	fmt.Fprintln(os.Stderr, "parleytls:", serve(*listen))
-	os.Exit(1)
+	serving.Main(serve)
 }
 
 // serve returns when the loop cannot go on: the program ends by a signal.
@@ -39,10 +31,10 @@ func serve(address string) error {
 		return err
 	}
 	config := &tls.Config{Certificates: []tls.Certificate{cert}}
-	ln, err := chat.ListenTLS(loop, "tcp", address, config, echo.Lines(maxLine))
+	ln, err := chat.ListenTLS(loop, "tcp", address, config, echo.Lines(serving.MaxLine))
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "listening on %s\n", ln.Addr())
+	serving.At(ln.Addr())
 	return loop.Run(context.Background())
 }
