@@ -21,7 +21,8 @@
 // up. What crypto/tls writes is gathered and sent in one piece for each event.
 //
 // A handshake of which the client has said its ClientHello and nothing more costs a stack of 8 KB, which the key exchange
-// needs, and 5 KB (TLS 1.2), 7 KB (TLS 1.3 with X25519) or 11 KB (with X25519MLKEM768) of heap; before that there is no stack.
+// needs, and 5 KB (TLS 1.2), 7 KB (TLS 1.3 with X25519) or 11 KB (with X25519MLKEM768) of heap. Before that there is no
+// stack.
 //
 // The funcs of a tls.Config (GetCertificate, GetConfigForClient, VerifyConnection, …) are called on the loop's goroutine,
 // so they must not block; after [Layer.SetOffLoop] on a worker's.

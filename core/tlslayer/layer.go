@@ -14,8 +14,8 @@ import (
 // DefaultHandshakeTimeout is how long a handshake may take.
 const DefaultHandshakeTimeout = 10 * time.Second
 
-// DefaultHandshakeLimit is how many bytes a client may send in a handshake: mostly its ClientHello, which seldom has 2 KB, and
-// its certificates if it is asked for some. While it is not over a handshake holds about four times of what was said, and
+// DefaultHandshakeLimit is how many bytes a client may send in a handshake: mostly its ClientHello, which seldom has 2 KB,
+// and its certificates if it is asked for some. Until it is over a handshake holds about four times of what was said, and
 // the limits of crypto/tls itself are 64 KB for each message and 256 KB for certificates.
 const DefaultHandshakeLimit = 16 << 10
 
