@@ -176,6 +176,28 @@ func TestStdFile(t *testing.T) {
 	require.True(t, body == string(text))
 }
 
+// A large file goes out in several parts, each of them a chunk.
+func TestStdFileInParts(t *testing.T) {
+	name, text := stdFile(t)
+	most := http1.SetMostFile(1 << 20)
+	var sent atomic.Int64
+	t.Cleanup(func() { http1.SetMostFile(most) }) // when the server has ended
+	s := startStdWith(t, bySendfile(&sent), opened(name, func(w http.ResponseWriter, _ *http.Request, f *os.File) error {
+		_, err := io.Copy(w, f)
+		return err
+	}))
+	answer := say(t, s.addr, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(strings.NewReader(answer)), nil)
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(text, body))
+	if runtime.GOOS == "linux" {
+		require.Equal(t, 3, strings.Count(answer, "\r\n100000\r\n"))
+		require.EqualValues(t, 3<<20, sent.Load(), "the last 12 KB are copied")
+	}
+}
+
 // Over TLS, and from what is no plain file, it is copied.
 func TestStdFileIsCopied(t *testing.T) {
 	name, text := stdFile(t)
