@@ -26,8 +26,11 @@ type stdFile struct {
 // leastFile is how large a file must be to go out by sendfile: a smaller one is copied faster than two goroutines can agree.
 const leastFile = 64 << 10
 
-// sendFile sends what it can of r by sendfile: n of it, the rest is to be copied. When it returns the file is the handler's
-// again, and stands behind what was sent.
+// mostFile is how much of a file goes out at a time: as one chunk, and there are proxies whose chunks end at 2 GiB.
+var mostFile int64 = 1 << 30
+
+// sendFile sends what it can of r by sendfile: n of it, if there was something; then there may be more. When it returns the
+// file is the handler's again, and stands behind what was sent.
 func (b *bridge) sendFile(r io.Reader) (n int64, err error) {
 	if !b.sendsFiles || b.head {
 		return 0, nil
@@ -49,7 +52,7 @@ func (b *bridge) sendFile(r io.Reader) (n int64, err error) {
 	if err != nil || min(limit, info.Size()-at) < leastFile {
 		return 0, nil
 	}
-	n, err = b.waitFile(&stdFile{f: f, at: at, n: min(limit, info.Size()-at)})
+	n, err = b.waitFile(&stdFile{f: f, at: at, n: min(limit, info.Size()-at, mostFile)})
 	if limited != nil {
 		limited.N -= n
 	}

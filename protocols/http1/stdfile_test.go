@@ -80,6 +80,19 @@ func TestStdFile(t *testing.T) {
 		_, err := io.Copy(w, f)
 		return err
 	}))
+	mux.Handle("/over", opened(name, func(w http.ResponseWriter, _ *http.Request, f *os.File) error {
+		w.Header().Set("Content-Length", fmt.Sprint(stdFileSize+5))
+		if _, err := io.Copy(w, f); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(w, "right"); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(w, "too long"); err != http.ErrContentLength {
+			return fmt.Errorf("%v is no http.ErrContentLength", err)
+		}
+		return nil
+	}))
 	mux.Handle("/between", opened(name, func(w http.ResponseWriter, _ *http.Request, f *os.File) error {
 		fmt.Fprint(w, "before ")
 		if _, err := f.Seek(1000, io.SeekStart); err != nil {
@@ -152,6 +165,7 @@ func TestStdFile(t *testing.T) {
 		{"GET", "/copy", "", text, stdFileSize},
 		{"HEAD", "/length", "", nil, 0},
 		{"GET", "/length", "", text, stdFileSize},
+		{"GET", "/over", "", []byte(string(text) + "right"), stdFileSize},
 		{"GET", "/between", "", []byte("before " + string(text[1000:101_000]) + " between " + string(text[101_000:]) + " behind"), stdFileSize - 1000},
 		{"GET", "/type", "", text, stdFileSize},
 		{"GET", "/none", "", nil, 0},
@@ -174,6 +188,28 @@ func TestStdFile(t *testing.T) {
 	old := say(t, s.addr, "GET /copy HTTP/1.0\r\n\r\n") // ends with the connection
 	_, _, body := lines(old)
 	require.True(t, body == string(text))
+}
+
+// A large file goes out in several parts, each of them a chunk.
+func TestStdFileInParts(t *testing.T) {
+	name, text := stdFile(t)
+	most := http1.SetMostFile(1 << 20)
+	var sent atomic.Int64
+	t.Cleanup(func() { http1.SetMostFile(most) }) // when the server has ended
+	s := startStdWith(t, bySendfile(&sent), opened(name, func(w http.ResponseWriter, _ *http.Request, f *os.File) error {
+		_, err := io.Copy(w, f)
+		return err
+	}))
+	answer := say(t, s.addr, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(strings.NewReader(answer)), nil)
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(text, body))
+	if runtime.GOOS == "linux" {
+		require.Equal(t, 3, strings.Count(answer, "\r\n100000\r\n"))
+		require.EqualValues(t, 3<<20, sent.Load(), "the last 12 KB are copied")
+	}
 }
 
 // Over TLS, and from what is no plain file, it is copied.
@@ -257,11 +293,12 @@ type fileCopy struct {
 }
 
 // copying is a server that copies a file of 64 MiB, too much for the system's buffers, and says what came of it.
-func copying(t *testing.T, before func(w http.ResponseWriter)) (s *stdServer, name string, results chan fileCopy) {
+func copying(t *testing.T, before func(w http.ResponseWriter)) (s *stdServer, name string, outcome func() fileCopy) {
+	results := make(chan fileCopy, 1)
+	var logged atomic.Int64
 	name = filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(name, nil, 0o600))
 	require.NoError(t, os.Truncate(name, 64<<20))
-	results = make(chan fileCopy, 1)
 	s = startStd(t, opened(name, func(w http.ResponseWriter, r *http.Request, f *os.File) error {
 		before(w)
 		n, err := io.Copy(w, f)
@@ -271,35 +308,44 @@ func copying(t *testing.T, before func(w http.ResponseWriter)) (s *stdServer, na
 		}
 		results <- fileCopy{n, at, err, r.Context().Err()}
 		return seekErr
-	}), func(srv *http1.Server, _ *http1.StdHandler) { srv.Limits.WriteTimeout = patience })
-	return s, name, results
+	}), func(srv *http1.Server, _ *http1.StdHandler) {
+		srv.Limits.WriteTimeout = time.Hour
+		srv.Log = func(e *http1.Entry) { logged.Store(e.Octets) }
+	})
+	return s, name, func() (r fileCopy) {
+		t.Helper()
+		select {
+		case r = <-results:
+		case <-time.After(patience):
+			require.FailNow(t, "the handler waits")
+		}
+		require.Equal(t, r.n, r.at)
+		if r.err != nil { // the response is over
+			require.Equal(t, r.n, logged.Load(), "Entry.Octets")
+		}
+		return r
+	}
 }
 
 // A handler that sends a file waits while the client does not take it, and hears of it when the client goes.
 func TestStdFileClientGoes(t *testing.T) {
-	s, _, results := copying(t, func(http.ResponseWriter) {})
+	s, _, outcome := copying(t, func(http.ResponseWriter) {})
 	c := dialRaw(t, s.addr)
 	_, err := io.WriteString(c, getRequest)
 	require.NoError(t, err)
 	_, err = io.ReadFull(c, make([]byte, 1<<20))
 	require.NoError(t, err)
-	select {
-	case r := <-results:
-		t.Fatalf("it did not wait: %+v", r)
-	default:
-	}
-	require.Equal(t, 1, s.std.Running())
+	require.Equal(t, 1, s.std.Running(), "it waits")
 	require.NoError(t, c.Close())
-	r := <-results
+	r := outcome()
 	require.Error(t, r.err)
 	require.Error(t, r.ctx)
 	require.Less(t, r.n, int64(64<<20))
-	require.Equal(t, r.n, r.at)
 }
 
 // Nor does it wait for ever when the loop closes the connection.
 func TestStdFileLoopCloses(t *testing.T) {
-	s, _, results := copying(t, func(http.ResponseWriter) {})
+	s, _, outcome := copying(t, func(http.ResponseWriter) {})
 	c := dialRaw(t, s.addr)
 	_, err := io.WriteString(c, getRequest)
 	require.NoError(t, err)
@@ -312,14 +358,13 @@ func TestStdFileLoopCloses(t *testing.T) {
 			}
 		}
 	}))
-	r := <-results
+	r := outcome()
 	require.ErrorIs(t, r.err, core.ErrShutdown)
-	require.Equal(t, r.n, r.at)
 }
 
 // A write deadline holds for files, too.
 func TestStdFileDeadline(t *testing.T) {
-	s, _, results := copying(t, func(w http.ResponseWriter) {
+	s, _, outcome := copying(t, func(w http.ResponseWriter) {
 		if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
 			panic(err)
 		}
@@ -327,10 +372,9 @@ func TestStdFileDeadline(t *testing.T) {
 	c := dialRaw(t, s.addr)
 	_, err := io.WriteString(c, getRequest)
 	require.NoError(t, err)
-	r := <-results
+	r := outcome()
 	require.ErrorIs(t, r.err, os.ErrDeadlineExceeded)
 	require.Error(t, r.ctx)
-	require.Equal(t, r.n, r.at)
 	n, err := io.Copy(io.Discard, c)
 	require.True(t, err != nil || n < 64<<20)
 }
@@ -338,7 +382,7 @@ func TestStdFileDeadline(t *testing.T) {
 // A file that becomes shorter while it is sent ends the connection, one that becomes longer is sent up to its new end.
 func TestStdFileChanges(t *testing.T) {
 	for _, size := range []int64{0, 64<<20 + 100_000} {
-		s, name, results := copying(t, func(http.ResponseWriter) {})
+		s, name, outcome := copying(t, func(http.ResponseWriter) {})
 		c := dialRaw(t, s.addr)
 		_, err := io.WriteString(c, getRequest)
 		require.NoError(t, err)
@@ -348,7 +392,7 @@ func TestStdFileChanges(t *testing.T) {
 		require.NoError(t, os.Truncate(name, size))
 		n, err := io.Copy(io.Discard, resp.Body)
 		require.NoError(t, c.Close()) // it would linger
-		r := <-results
+		r := outcome()
 		if size == 0 {
 			require.Error(t, err)
 			require.Error(t, r.err)

@@ -250,8 +250,14 @@ var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 // ReadFrom is io.Copy's way of writing. See StdHandler about files.
 func (w *stdWriter) ReadFrom(r io.Reader) (n int64, err error) {
-	if n, err = w.b.sendFile(r); err != nil {
-		return n, err
+	for {
+		m, err := w.b.sendFile(r)
+		if n += m; err != nil {
+			return n, err
+		}
+		if m == 0 {
+			break
+		}
 	}
 	buf := copyBuffers.Get().(*[32 << 10]byte)
 	defer copyBuffers.Put(buf)
