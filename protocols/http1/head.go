@@ -356,8 +356,8 @@ func (h *head) parseFields(at int, l *headLimits) *Error {
 }
 
 // notedLengths has a bit for the length of each name that note knows.
-const notedLengths = 1<<len("Host") | 1<<len("Expect") | 1<<len("Upgrade") | 1<<len("Connection") | 1<<len("Content-Length") |
-	1<<len("Transfer-Encoding")
+const notedLengths = 1<<len("Host") | 1<<len("Expect") | 1<<len("Upgrade") | 1<<len("Connection") |
+	1<<len("Content-Length") | 1<<len("Transfer-Encoding")
 
 // note keeps what a field says that concerns framing or connection.
 func (h *head) note(name, value []byte, at int) *Error {

@@ -46,11 +46,10 @@ func (x *exchange) parse() *Error {
 	return nil
 }
 
-// again tells whether a head that came whole is that of the request before, octet by octet: what parse found then is still
-// there. Clients that ask again and again, and those that ask one after the other for the same, mostly use the same words.
-// It compares with a copy that no handler is ever given, as what a handler writes into what it borrowed is not parsed.
+// again tells whether a head that came whole is the last one's again, octet by octet: what parse found then is still there,
+// and the head is in x.buf and x.req as parse would have it. data is without the CRLF of its last line, which x.seen has.
 //
-// data is without the empty line, and without the end of the line before; x.seen has that.
+// It compares with a copy that no handler is given: what one writes into what it borrowed was not parsed.
 func (x *exchange) again(data []byte) bool {
 	n := len(x.seen) - len(endOfLine)
 	if n != len(data) || string(x.seen[:n]) != string(data) {
@@ -67,16 +66,17 @@ func (x *exchange) forget() {
 	x.req.head.begin(nil)
 }
 
-// lastFields are the header fields that the last response had, as far as they were set one after the other and none took the
-// place of another. Such a one that is set again, after the same ones as last time, is valid, and there is nothing to replace.
+// lastFields are the header fields that the last response had, as far as they were set one after the other and none took
+// the place of another. Such a one that is set again, after the same ones as last time, is valid, and there is nothing to
+// replace.
 type lastFields struct {
 	fields []lastField
 	lines  []byte // what they consist of
 
-	head   []byte        // with the first n of them and nothing out of the ordinary; empty: none
-	n      int           //
-	length int64         // as it says
-	until  time.Duration // when its Date is over, as worker.until
+	head   []byte        // of an ordinary response with these fields, or the first of them; empty: none
+	n      int           // how many of them it has
+	length int64         // which it says
+	until  time.Duration // as worker.until: when its Date is over
 }
 
 type lastField struct {
@@ -116,7 +116,7 @@ func (w *ResponseWriter) remember(from, name int, replace, alone bool) {
 	w.repeated++
 }
 
-// finishOrdinary is finish for a short body with 200, and nothing out of the ordinary: nearly always.
+// finishOrdinary is finish where the response is 200 with a short body, and its head is as is usual for that: nearly always.
 func (w *ResponseWriter) finishOrdinary() error {
 	x, l := w.x, &w.last
 	c, wk := x.s.c, x.s.w

@@ -102,7 +102,9 @@ func FuzzSameHeadAgain(f *testing.F) {
 
 // What a response's fields are does not depend on those of the responses before.
 func TestSameFieldsAgain(t *testing.T) {
-	names := []string{"A", "Z", "a", "B", "Date", "ETag", "Connection", "Content-Length", "Content-Type", "X\n", "", "Y: b", "Y", "Transfer-Encoding"}
+	names := []string{
+		"A", "Z", "a", "B", "Date", "ETag", "Connection", "Content-Length", "Content-Type", "X\n", "", "Y: b", "Y", "Transfer-Encoding",
+	}
 	values := []string{"1", "1", "2", "", "close", "b: c", "c", "line\r\nbreak", strings.Repeat("long", 80)}
 	r := rand.New(rand.NewPCG(1, 2))
 	x := new(exchange)
@@ -122,7 +124,9 @@ func TestSameFieldsAgain(t *testing.T) {
 			case 2, 3:
 				ops = append(ops, func(w *ResponseWriter) { w.Add(name, value) })
 			case 4:
-				ops = append(ops, func(w *ResponseWriter) { w.fields, w.repeated = append(w.fields[:0], "Z: z\r\n"...), -1 }) // as giveHead does
+				ops = append(ops, func(w *ResponseWriter) { // as giveHead does
+					w.fields, w.repeated = append(w.fields[:0], "Z: z\r\n"...), -1
+				})
 			default:
 				ops = append(ops, func(w *ResponseWriter) { w.Set(name, value) })
 			}

@@ -264,8 +264,8 @@ func (s *session) request() {
 		return
 	}
 	x.flags |= xReturned
-	if x.flags&^(xOrdinary|xClose|xHasDate|xUnusual) == xBodyOver|xReturned && x.onBody == nil && x.w.onDrain == nil && !x.tunnel() &&
-		x.w.finish() == nil { // nearly always; step does the same
+	if x.flags&^(xOrdinary|xClose|xHasDate|xUnusual) == xBodyOver|xReturned && x.onBody == nil && x.w.onDrain == nil &&
+		!x.tunnel() && x.w.finish() == nil { // nearly always; step does the same
 		s.next()
 		return
 	}

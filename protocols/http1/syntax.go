@@ -17,7 +17,7 @@ const (
 	isQuoted                   // in a quoted string, but for its quoted pairs: RFC 9110 section 5.6.4
 	isValue                    // in a field value: RFC 9110 section 5.5
 	isHex
-	isPath // isTarget, but for "?"
+	isPath // isTarget but for "?"
 )
 
 var classes = func() (c [256]class) {
@@ -86,8 +86,8 @@ func valueEnd(p []byte, i int) int {
 	return i
 }
 
-// nameEnd returns where in p, from i on, the first octet is that is no tchar: at the end of a field name its ":". There must be
-// one.
+// nameEnd returns where in p, from i on, the first octet is that is no tchar: at the end of a field name its ":". There must
+// be one.
 func nameEnd(p []byte, i int) int {
 	for {
 		i = skipLetters(p, i)

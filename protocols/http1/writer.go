@@ -88,9 +88,13 @@ func (w *ResponseWriter) Del(name string) {
 }
 
 func (w *ResponseWriter) set(name, value string, replace bool) {
-	if w.x.flags&xHeadSent != 0 || w.repeat(name, value, replace) {
-		return
+	if w.x.flags&xHeadSent == 0 && !w.repeat(name, value, replace) {
+		w.setNew(name, value, replace)
 	}
+}
+
+// setNew is set for a field that is not the one that the last response had here.
+func (w *ResponseWriter) setNew(name, value string, replace bool) {
 	from := len(w.fields)
 	p := appendField(w.fields, name, value)
 	w.fields = p[:from]
