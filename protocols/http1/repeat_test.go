@@ -103,7 +103,8 @@ func FuzzSameHeadAgain(f *testing.F) {
 // What a response's fields are does not depend on those of the responses before.
 func TestSameFieldsAgain(t *testing.T) {
 	names := []string{
-		"A", "Z", "a", "B", "Date", "ETag", "Connection", "Content-Length", "Content-Type", "X\n", "", "Y: b", "Y", "Transfer-Encoding",
+		"A", "Z", "a", "B", "Date", "ETag", "Connection", "Content-Length", "Content-Type", "X\n", "", "Y: b", "Y",
+		"Transfer-Encoding",
 	}
 	values := []string{"1", "1", "2", "", "close", "b: c", "c", "line\r\nbreak", strings.Repeat("long", 80)}
 	r := rand.New(rand.NewPCG(1, 2))
