@@ -348,58 +348,6 @@ func (d *Dispatcher) retire(cause error) {
 	d.touch()
 }
 
-// Detach takes the channel off the loop and gives its connection away, with the bytes that a layer made by Prefix still
-// held. HandleClose(ErrDetached) follows. ErrUnsupported: a socket in memory, a datagram socket, a file, another layer, or
-// one by Prefix that has still to send something.
-func (d *Dispatcher) Detach() (conn net.Conn, unread []byte, err error) {
-	if !d.alive() || d.sock == nil || d.Connecting() {
-		return nil, nil, ErrClosed
-	}
-	s := d.sock
-	for p, ok := s.(*prefix); ok; p, ok = s.(*prefix) {
-		if len(p.out) > 0 {
-			break
-		}
-		unread = append(unread, p.in...)
-		s = p.Socket
-	}
-	g, ok := s.(detacher)
-	if !ok {
-		return nil, nil, fmt.Errorf("parley: detach %T: %w", s, ErrUnsupported)
-	}
-	d.disarm() // while the descriptor is still ours
-	if conn, err = g.Detach(); err != nil {
-		d.touch()
-		return nil, nil, err
-	}
-	d.retire(ErrDetached)
-	return conn, unread, nil
-}
-
-// Upgrade puts a layer between the channel and its socket: layer.Inner() must be d.Socket(). Interest and handler stay.
-func (d *Dispatcher) Upgrade(layer Layered) error {
-	switch {
-	case !d.alive():
-		return ErrClosed
-	case d.sock == nil || d.Connecting():
-		return fmt.Errorf("parley: upgrade before the connection is there: %w", ErrUnsupported)
-	}
-	below := layer.Inner()
-	for below != d.sock {
-		l, ok := below.(Layered)
-		if !ok {
-			return errors.New("parley: the layer does not stand on the channel's socket")
-		}
-		below = l.Inner()
-	}
-	was := d.sock
-	d.sock = layer
-	d.state |= stLayered
-	tellAttached(layer, was, d)
-	d.touch()
-	return nil
-}
-
 // Context returns a context that is cancelled when the channel closes, with the cause as context.Cause (ErrClosed for
 // nil).
 func (d *Dispatcher) Context() context.Context { return d.extend().context(d) }
