@@ -2,6 +2,8 @@ package http1
 
 import (
 	"io"
+	"net/http"
+	"os"
 	"strconv"
 
 	"github.com/parley-go/parley/buffered"
@@ -88,4 +90,72 @@ type endProducer struct{ x *exchange }
 func (e endProducer) More(int) ([]byte, error) {
 	e.x.produced()
 	return nil, io.EOF
+}
+
+// SendProducer has a producer make the body: package buffered has some. Its length is SetLength's; without, it goes out in
+// chunks. It is asked on the loop's goroutine when the client has taken what came before, and closed at the end. Nothing can
+// be written besides, and when the handler returns the response is complete as soon as the producer has ended. One that fails,
+// or ends elsewhere than at the length, closes the connection. Errors: those of Write, and http.ErrContentLength if something
+// was written and the length is set; the producer is closed then.
+func (w *ResponseWriter) SendProducer(p buffered.Producer) error {
+	return w.produce(&bodyProducer{x: w.x, p: p, left: w.length})
+}
+
+// SendFile is SendProducer for n bytes of a file from an offset, or for all up to its end, as it is now, if n is negative: by
+// sendfile where platform and transport allow. It sets the length to that. The file is read on the loop's goroutine, and closed
+// at the end, or at once with an error. If it turns out to be shorter the connection is closed, and Written, Entry.Octets and
+// Counters.Octets are what was sent of it.
+func (w *ResponseWriter) SendFile(f *os.File, offset, n int64) error {
+	if n < 0 {
+		info, err := f.Stat()
+		if err != nil {
+			_ = f.Close()
+			return err
+		}
+		n = max(info.Size()-offset, 0)
+	}
+	w.SetLength(n)
+	queued := false
+	err := w.produce(buffered.FileFunc(f, offset, n, func(sent int64) {
+		_ = f.Close()
+		if queued {
+			w.written -= n - sent
+		}
+	}), endProducer{w.x})
+	if err == nil {
+		w.written, queued = n, true
+	}
+	return err
+}
+
+// produce sends producers, the last of which says when it is through.
+func (w *ResponseWriter) produce(ps ...buffered.Producer) (err error) {
+	x := w.x
+	switch {
+	case x.s == nil || x.flags&(xFinished|xProducer) != 0:
+		err = core.ErrClosed
+	case w.err != nil:
+		err = w.err
+	case !bodyAllowed(w.status):
+		err = http.ErrBodyNotAllowed
+	case w.length >= 0 && w.written > 0:
+		err = http.ErrContentLength
+	default:
+		if err = w.sendHead(); err == nil {
+			err = w.sendGathered()
+		}
+	}
+	if err == nil && !x.bodiless() {
+		x.flags |= xProducer | xProducing
+		for len(ps) > 0 && err == nil {
+			err = x.s.c.PushProducer(ps[0])
+			ps = ps[1:]
+		}
+	}
+	for _, p := range ps {
+		if c, ok := p.(io.Closer); ok {
+			_ = c.Close()
+		}
+	}
+	return err
 }
