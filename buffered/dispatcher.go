@@ -143,11 +143,16 @@ func (d *Dispatcher) WriteString(s string) (int, error) {
 // WriteByte is Send for one byte, such as the end of a line; it makes the channel an io.ByteWriter.
 func (d *Dispatcher) WriteByte(b byte) error {
 	if d.Closed() || !d.Out.fits(1) {
-		_, err := send(d, string([]byte{b})) // does not allocate
-		return err
+		return sendByte(d, b)
 	}
 	d.Out.addByte(b)
 	return nil
+}
+
+//go:noinline
+func sendByte(d *Dispatcher, b byte) error {
+	_, err := send(d, string([]byte{b})) // does not allocate
+	return err
 }
 
 // Easy tells, at no cost, that bytes of this event wait and nothing is out of the ordinary: the channel is open and not

@@ -23,7 +23,7 @@ type Conn struct {
 	flags connFlags
 }
 
-type connFlags uint16
+type connFlags uint32
 
 const (
 	pausedByUser connFlags = 1 << iota // Pause
@@ -42,6 +42,7 @@ const (
 	audible // its handler has HandleClose
 	ahead   // PauseAhead rather than Pause
 	dropped // what was unread is gone
+	working // work is under way, or was ended by a panic
 )
 
 const pausedBits = pausedByUser | pausedByHigh | pausedByTalk

@@ -123,8 +123,8 @@ func (c *Conn) takeInput() []byte {
 
 // work scans what is unread and calls the handler, until nothing is left or something stops it.
 func (c *Conn) work() {
-	done := false
-	defer func() { c.worked(done) }()
+	c.flags |= working
+	defer c.worked()
 	for noInput := 0; c.runnable(); {
 		before := len(c.in.data)
 		switch {
@@ -133,12 +133,12 @@ func (c *Conn) work() {
 			c.check("HandleFirst", as[FirstHandler](c.h).HandleFirst(c, c.in.data[0]))
 		case c.plain() && c.whole():
 			if c.in != nil && c.in.len() == 0 && c.scan.kind != kindCount { // nearly always
-				done = true
+				c.flags &^= working
 				return
 			}
 		case !c.advance():
 			c.in.fresh = false
-			done = true
+			c.flags &^= working
 			return
 		}
 		if c.in == nil || len(c.in.data) != before {
@@ -148,7 +148,7 @@ func (c *Conn) work() {
 			c.b.CloseWhenDoneWith(errNoProgress) // whatever HandleError did: it would go on for ever
 		}
 	}
-	done = true
+	c.flags &^= working
 }
 
 // runnable tells whether there is something to scan, and nothing holds it up.
@@ -275,7 +275,7 @@ func (c *Conn) holdBack() {
 func (c *Conn) emptyCount() bool { return c.scan.kind == kindCount && c.scan.count == 0 }
 
 // worked is the end of work, also of one that a panic of the handler ended.
-func (c *Conn) worked(done bool) {
+func (c *Conn) worked() {
 	if h, ok := c.h.(*lines); ok { // the same, without looking the type up
 		h.keep()
 	} else if c.flags&hasKeep != 0 {
@@ -292,8 +292,11 @@ func (c *Conn) worked(done bool) {
 			c.keepInput()
 		}
 	}
-	if !done && !c.b.Closed() {
-		c.b.RequestFlush() // if HandleError does not close, the rest is worked on
+	if c.flags&working != 0 {
+		c.flags &^= working
+		if !c.b.Closed() {
+			c.b.RequestFlush() // if HandleError does not close, the rest is worked on
+		}
 	}
 	if c.in != nil || c.flags&pausedBits != 0 || !c.b.Reading() {
 		c.sync()

@@ -55,12 +55,24 @@ func (d *Dispatcher) refill() {
 
 // RecvShared is Recv into the loop's own buffer. The bytes are borrowed until the handler returns.
 func (d *Dispatcher) RecvShared() ([]byte, error) {
-	l := d.loop
-	n, err := d.Recv(l.buf)
-	if n > l.used {
-		l.used = n
+	if d.state&(stClosed|stConnecting) != 0 || d.sock == nil {
+		return nil, d.unreadable(d.loop.buf)
 	}
-	return l.buf[:n:n], err
+	if d.refill(); d.left <= 0 {
+		return nil, ErrWouldBlock
+	}
+	l := d.loop
+	n, err := d.sock.Recv(l.buf[:d.left])
+	if err != nil {
+		return nil, d.recvFailed(err)
+	}
+	d.left -= int32(n)
+	l.used = max(l.used, n)
+	l.stats.BytesIn += uint64(n)
+	if d.watched() {
+		d.noteReceived(l.buf[:n])
+	}
+	return l.buf[:n:n], nil
 }
 
 // Discard receives and drops up to n bytes, regardless of the ReadBudget, and returns how many; the error is what ended
@@ -126,7 +138,10 @@ func (d *Dispatcher) Send(p []byte) (int, error) {
 	if err != nil {
 		return n, d.sendFailed(err)
 	}
-	d.sent(p[:n], n)
+	d.loop.stats.BytesOut += uint64(n)
+	if d.watched() {
+		d.noteSent(p[:n], n)
+	}
 	return n, nil
 }
 

@@ -22,11 +22,16 @@ type lender struct {
 // Borrow lends an empty buffer with room for at least n bytes. It is given back when the event is over.
 func (l *Loop) Borrow(n int) []byte {
 	b := &l.lent
-	b.out++
-	if p := b.first; p != nil && b.out == 1 && n <= LargeBuffer {
-		b.first = nil
+	if p := b.first; b.out == 0 && p != nil && n <= LargeBuffer { // nearly always
+		b.out, b.first = 1, nil
 		return p
 	}
+	return l.borrow(n)
+}
+
+func (l *Loop) borrow(n int) []byte {
+	b := &l.lent
+	b.out++
 	if n <= SmallBuffer && b.out > 1 {
 		return take(&b.small, SmallBuffer)
 	}
@@ -38,6 +43,15 @@ func (l *Loop) Borrow(n int) []byte {
 
 // GiveBack takes a lent buffer back, which may have been grown meanwhile.
 func (l *Loop) GiveBack(p []byte) {
+	if b := &l.lent; b.first == nil && cap(p) == LargeBuffer && !l.opts.Strict { // nearly always
+		b.out--
+		b.first = p[:0]
+		return
+	}
+	l.giveBack(p)
+}
+
+func (l *Loop) giveBack(p []byte) {
 	b := &l.lent
 	b.out--
 	if l.opts.Strict {

@@ -51,11 +51,8 @@ func (s *sysSocket) FD() int { return int(s.fd) }
 func (s *sysSocket) stream() bool { return s.kind != kindUDP && s.kind != kindUnixgram }
 
 func (s *sysSocket) Recv(p []byte) (int, error) {
-	switch s.kind {
-	case kindFile:
-		return s.recvFile(p)
-	case kindPipe:
-		return s.recvPipe(p)
+	if s.kind >= kindPipe {
+		return s.recvOther(p)
 	}
 	n, err := sysRecv(int(s.fd), p)
 	if n == 0 && err == nil && s.stream() {
@@ -64,7 +61,11 @@ func (s *sysSocket) Recv(p []byte) (int, error) {
 	return n, err
 }
 
-func (s *sysSocket) recvPipe(p []byte) (int, error) {
+// recvOther is Recv for what is no socket.
+func (s *sysSocket) recvOther(p []byte) (int, error) {
+	if s.kind == kindFile {
+		return s.recvFile(p)
+	}
 	n, err := sysRead(int(s.fd), p)
 	if n == 0 && err == nil || err == unix.EIO && s.flags&flagTTY != 0 { // the other side of a pty is closed
 		err = io.EOF
@@ -82,17 +83,17 @@ func (s *sysSocket) recvFile(p []byte) (int, error) {
 }
 
 func (s *sysSocket) Send(p []byte) (int, error) {
-	switch s.kind {
-	case kindFile:
-		return s.sendToFile(p)
-	case kindPipe:
-		return sysWrite(int(s.fd), p)
+	if s.kind >= kindPipe {
+		return s.sendOther(p)
 	}
 	return sysSend(int(s.fd), p)
 }
 
-// sendToFile: see recvFile.
-func (s *sysSocket) sendToFile(p []byte) (int, error) {
+// sendOther: see recvOther.
+func (s *sysSocket) sendOther(p []byte) (int, error) {
+	if s.kind == kindPipe {
+		return sysWrite(int(s.fd), p)
+	}
 	n, err := ignoringEINTR(func() (int, error) { return unix.Write(int(s.fd), p) })
 	return max(n, 0), err
 }
