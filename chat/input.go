@@ -179,11 +179,13 @@ func (c *Conn) plain() bool {
 // answers false when none is left, and true when something out of the ordinary is to be looked at first.
 func (c *Conn) whole() (interrupted bool) {
 	c.flags &^= changed | retuned | dropped
-	if h, ok := c.h.(*lines); ok && h.buf == nil && h.view == nil && c.scan.kind != kindLiteral && !c.b.Tracing() {
-		if c.scan.kind == kindLine {
-			return c.wholeLines(h, '\n', true)
+	if h, ok := c.h.(*lines); ok && h.buf == nil && h.view == nil && c.scan.kind != kindLiteral && !c.b.Tracing() &&
+		len(c.in.data) <= c.scan.tokenLimit() {
+		end := byte('\n')
+		if c.scan.kind == kindByte {
+			end = c.scan.term.lit[0]
 		}
-		return c.wholeLines(h, c.scan.term.lit[0], false)
+		return c.wholeLines(h, end)
 	}
 	in, limit, tracing := c.in, c.scan.tokenLimit(), c.b.Tracing()
 	for rest := in.data; len(rest) > 0; {
@@ -227,27 +229,29 @@ func (c *Conn) trimInput() {
 	}
 }
 
-// wholeLines is whole for the handlers that Lines makes: one call for each line. What it does not do counts, see
-// BenchmarkLine.
-func (c *Conn) wholeLines(h *lines, end byte, trim bool) (interrupted bool) {
-	in, limit := c.in, c.scan.tokenLimit()
+// wholeLines is whole for the handlers that Lines makes, and input that is no longer than a line may be: one call for each line.
+// What it does not do counts, see BenchmarkLine.
+func (c *Conn) wholeLines(h *lines, end byte) (interrupted bool) {
+	in := c.in
 	for rest := in.data; len(rest) > 0; {
 		i := bytes.IndexByte(rest, end)
-		n := i
-		if trim && i > 0 && rest[i-1] == '\r' {
-			n--
-		}
-		if uint(n) > uint(limit) {
+		if i < 0 {
 			in.trim()
 			return false
 		}
 		in.at += i + 1
-		line := rest[:n:n]
+		line := rest[:i:i]
 		rest = rest[i+1:]
+		if i > 0 && line[i-1] == '\r' && c.scan.kind == kindLine {
+			line = line[:i-1 : i-1]
+		}
 		if err := h.f(c, line); err != nil {
 			c.check("FoundTerminator", err)
 		}
-		if !(c.flags&stopBits == 0 && c.b.Easy()) && c.stopped() { // nearly never
+		if c.flags&stopBits == 0 && c.b.Easy() { // nearly always
+			continue
+		}
+		if c.stopped() {
 			break
 		}
 	}

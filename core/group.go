@@ -32,6 +32,11 @@ type Runner interface {
 // and none changes, and what has a lock or is atomic for its own reasons, may be shared.
 //
 // A handler finds its loop by the Loop method of its channel, and the number of that by Loop.Index.
+//
+// A program of few goroutines beside the loops should set runtime.GOMAXPROCS to one more than there are loops, on as many
+// CPUs as there are loops, too. Go's scheduler takes the processor (P) of a goroutine away that is in a system call for more
+// than some 20 µs, if it has no other idle; the wait of a loop that is not quite busy is such a call, and to give its P away
+// and get it back cost 5 % of the CPU (bench/NOTES.md).
 type Group struct {
 	loops   []*Loop
 	running atomic.Bool

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -62,6 +63,7 @@ func runner(loops int) (core.Runner, error) {
 	if loops == 1 {
 		return core.NewLoop(core.Options{})
 	}
+	runtime.GOMAXPROCS(loops + 1) // see core.Group
 	return core.NewGroup(loops, core.Options{})
 }
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -104,7 +105,14 @@ func (o *Loops) New() (core.Runner, error) {
 		return NewLoop(o.backend)
 	}
 	checkBackend(o.backend)
-	return core.NewGroup(o.n, core.Options{Backend: o.backend, Logger: Logger()})
+	g, err := core.NewGroup(o.n, core.Options{Backend: o.backend, Logger: Logger()})
+	if err != nil {
+		return nil, err
+	}
+	if n := len(g.Loops()); os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) <= n {
+		runtime.GOMAXPROCS(n + 1) // see core.Group
+	}
+	return g, nil
 }
 
 // NewLoop returns a loop with the named back end that logs as Logger does. A name that this platform does not have is a
