@@ -138,7 +138,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			l.exit = nil
 			l.end(true)
 			return err
-		case l.stop.Swap(false):
+		case l.stop.Load() && l.stop.Swap(false):
 			l.end(true)
 			return nil
 		case cancelled.Load():
@@ -338,8 +338,10 @@ func (l *Loop) pass(timeout time.Duration) {
 	if g := l.shutdown.Load(); g != 0 && !l.ending {
 		l.beginShutdown(time.Duration(g - 1))
 	}
-	l.askAt = 0
-	l.protect((*Loop).ask)
+	if len(l.asked) > 0 || len(l.dirty) > 0 || l.opts.Strict {
+		l.askAt = 0
+		l.protect((*Loop).ask)
+	}
 	if l.exit != nil || l.done() && !l.resting {
 		return
 	}
@@ -375,11 +377,9 @@ func (l *Loop) broken(err error) {
 func (l *Loop) wait(timeout time.Duration) error {
 	if len(l.again) > 0 || l.called() {
 		timeout = 0
-	} else if when, ok := l.timers.next(); ok {
-		until := time.Duration(max(when-l.clock(), 0))
-		if timeout < 0 || until < timeout {
-			timeout = until
-		}
+	}
+	if !l.cheap {
+		timeout = l.untilTimer(timeout)
 	}
 	l.ready = l.ready[:0]
 	var err error
@@ -387,6 +387,9 @@ func (l *Loop) wait(timeout time.Duration) error {
 		l.ready, err = l.poller.Wait(0, l.ready)
 		if l.called() {
 			timeout = 0 // that wait may have used up the wake-up
+		}
+		if len(l.ready) == 0 {
+			timeout = l.untilTimer(timeout)
 		}
 	}
 	for timeout != 0 && len(l.ready) == 0 && (err == nil || err == syscall.EINTR) {
@@ -418,6 +421,17 @@ func (l *Loop) wait(timeout time.Duration) error {
 		l.trace(Event{Kind: TraceWait, Name: l.poller.Name(), N: len(l.ready)})
 	}
 	return err
+}
+
+// untilTimer is timeout, or less if a timer is due before.
+func (l *Loop) untilTimer(timeout time.Duration) time.Duration {
+	if when, ok := l.timers.next(); ok && timeout != 0 {
+		until := time.Duration(max(when-l.clock(), 0))
+		if timeout < 0 || until < timeout {
+			return until
+		}
+	}
+	return timeout
 }
 
 // serve calls the handlers: of what the poller reported, of what needs no poller, of timers, of posts.
