@@ -332,7 +332,7 @@ func (d *Dispatcher) FlushAll() bool {
 		d.Loop().GiveBack(o.lent)
 		o.lent, o.room = nil, 0
 	}
-	d.WantWrite(false)
+	d.WantWrite(d.Unsent() > 0)
 	return true
 }
 
@@ -365,10 +365,22 @@ func (d *Dispatcher) flush() error {
 	return err
 }
 
-// WantsWrite is what write interest has to be: there is output to send when the socket takes it, or a closing channel waits
-// for what a layer still holds.
+// WantsWrite is what write interest has to be: there is output to send when the socket takes it, or a layer still holds some,
+// which the write timeout has to watch, and a closing channel waits for.
 func (d *Dispatcher) WantsWrite() bool {
-	return d.Out.Blocked() || d.Out.More() || d.Out.Closing() && !d.Lingering() && d.Unsent() > 0
+	return d.Out.Blocked() || d.Out.More() || !d.Lingering() && d.Unsent() > 0
+}
+
+// AuditWrite is WantsWrite for an InterestAuditor. What a layer makes or sends by itself it need not know: that shows at the
+// next flush.
+func (d *Dispatcher) AuditWrite() core.Interest {
+	if d.Out.Blocked() || d.Out.More() {
+		return core.Write
+	}
+	if _, ok := d.Socket().(core.Layered); ok {
+		return d.Interest() & core.Write
+	}
+	return 0
 }
 
 // finish closes when everything is out.
@@ -547,11 +559,7 @@ func (h *handler) HandleClose(_ *core.Dispatcher, cause error) {
 
 // AuditInterest works the interest out from the queue: see core.InterestAuditor.
 func (h *handler) AuditInterest(d *core.Dispatcher) core.Interest {
-	want := d.Interest() & (core.Read | core.Urgent)
-	if h.d.WantsWrite() {
-		want |= core.Write
-	}
-	return want
+	return d.Interest()&(core.Read|core.Urgent) | h.d.AuditWrite()
 }
 
 func checkHandler(l *core.Loop, h any) error {

@@ -155,10 +155,7 @@ func (d *driver) AuditInterest(cd *core.Dispatcher) core.Interest {
 	if c.wantsRead() && c.flags&ended == 0 {
 		want |= core.Read
 	}
-	if c.b.WantsWrite() {
-		want |= core.Write
-	}
-	return want
+	return want | c.b.AuditWrite()
 }
 
 // askedDriver is a driver whose handler has HandleExpt or Readable: having the method is what asks for it.

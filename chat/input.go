@@ -243,7 +243,7 @@ func (c *Conn) wholeLines(h *lines, end byte) (interrupted bool) {
 		line := rest[:i:i]
 		rest = rest[i+1:]
 		if i > 0 && line[i-1] == '\r' && c.scan.kind == kindLine {
-			line = line[:i-1 : i-1]
+			line = line[: i-1 : i-1]
 		}
 		if err := h.f(c, line); err != nil {
 			c.check("FoundTerminator", err)

@@ -169,7 +169,14 @@ func (d *Dispatcher) Secured() {
 }
 
 // Unsent returns how many bytes of output layers hold that the socket below them has not taken yet.
-func (d *Dispatcher) Unsent() (n int) {
+func (d *Dispatcher) Unsent() int {
+	if d.state&stLayered == 0 {
+		return 0
+	}
+	return d.unsent()
+}
+
+func (d *Dispatcher) unsent() (n int) {
 	d.holders(func(h holder) { n += h.Unsent() })
 	return n
 }
@@ -212,7 +219,7 @@ func (d *Dispatcher) WantWrite(on bool) {
 }
 
 func (d *Dispatcher) setWantWrite(on bool) {
-	if on && d.ext != nil {
+	if on && d.ext != nil && d.alive() {
 		d.ext.startWriting(d)
 	}
 	d.setWant(Write, on)

@@ -822,3 +822,27 @@ func TestStack(t *testing.T) {
 	require.Equal(t, "hello\r\n"+strings.Repeat("x", 40)+"\r\na\r\nb\r\n", plain.String())
 	require.Equal(t, tls.VersionTLS13, int(h.state.Version))
 }
+
+// A peer that reads nothing is noticed also when all that it was sent lies encrypted in the layer.
+func TestWriteTimeoutOfWhatTheLayerHolds(t *testing.T) {
+	server, client := configs(tls.VersionTLS13)
+	s := newScene(t, sim.Config{Window: 4000})
+	var c *chat.Conn
+	h := &lines{}
+	h.line = func(conn *chat.Conn, _ string) error {
+		c = conn
+		c.SetWriteTimeout(30 * time.Second)
+		return c.Push(make([]byte, 50_000))
+	}
+	f := s.serve(server, h)
+	peer := tls.Client(f, client)
+	require.NoError(t, peer.Handshake())
+	f.Stall(true)
+	_, err := peer.Write([]byte("all of it\r\n"))
+	require.NoError(t, err)
+	s.Advance(29 * time.Second)
+	require.NoError(t, h.cause)
+	require.Zero(t, c.Queued(), "the layer took all of it")
+	s.Advance(40 * time.Second)
+	require.ErrorIs(t, h.cause, core.ErrTimeout)
+}

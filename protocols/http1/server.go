@@ -253,7 +253,7 @@ func (w *worker) take(s *session) *exchange {
 	if x == nil {
 		x = w.other()
 	}
-	w.spare, x.s = nil, s
+	w.spare, x.s, x.flags = nil, s, 0
 	return x
 }
 
@@ -281,6 +281,7 @@ func (w *worker) give(x *exchange) {
 		return
 	}
 	x.reset()
+	x.flags = xHeadSent | xFinished // for whoever has it all the same
 }
 
 // clock brings the date up to date: it is due at until.

@@ -575,7 +575,7 @@ func (s *session) HandleClose(_ *chat.Conn, cause error) {
 	}
 	s.gone, s.mode = true, modeOver
 	s.srv.totals.open.Add(-1)
-	s.srv.leave(s.w)
+	defer s.srv.leave(s.w) // behind end, which counts there
 	if x := s.x; x != nil {
 		if x.flags&xReturned == 0 && !s.inside { // the handler has not seen it; or else it closed the connection, and panicked
 			s.x = nil

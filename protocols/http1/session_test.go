@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -847,4 +848,62 @@ func TestDate(t *testing.T) {
 		require.Contains(t, s.p.Read(), "Date: "+want+"\r\n", i)
 		s.Advance(300 * time.Millisecond)
 	}
+}
+
+// What a handler does with a response that is over, which it must not, changes nothing of anybody else's.
+func TestLateCallsDoNotReachOthers(t *testing.T) {
+	var first *http1.ResponseWriter
+	s := newScene(t, handle(func(w *http1.ResponseWriter, r *http1.Request) error {
+		if first == nil {
+			first = w
+		}
+		return hello(w, r)
+	}), sim.Config{})
+	const request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+	s.p.Say(request)
+	want := s.p.Read()
+	require.Contains(t, want, "Hello")
+	s.loop.Post(func() {
+		first.Set("Set-Cookie", "mine")
+		first.Add("Set-Cookie", "mine")
+		first.Del("Date")
+		first.SetTrailer("X-Mine", "mine")
+		first.SetLength(3)
+		first.SetStatus(404)
+		require.Error(t, first.Error(404, "mine"))
+		_, err := first.WriteString("mine")
+		require.Error(t, err)
+		first.OnDone(func(error) { t.Error("OnDone of what is over") })
+		first.OnDrain(func() error { t.Error("OnDrain of what is over"); return nil })
+		first.OnShutdown(func() { t.Error("OnShutdown of what is over") })
+		first.Defer()
+		first.Finish(nil)
+	})
+	s.Settle()
+	other := s.client()
+	other.Say(request + request)
+	require.Equal(t, want+want, other.Read())
+	s.loop.Shutdown(time.Second)
+	s.Advance(2 * time.Second)
+}
+
+// Responses that end with their connections count, however many loops end with them.
+func TestCountersOfManyLoops(t *testing.T) {
+	const loops = 20 // more than the server remembers
+	srv := handle(func(w *http1.ResponseWriter, _ *http1.Request) error {
+		w.Defer()
+		return nil
+	})
+	w := sim.New(sim.Config{T: t})
+	for range loops {
+		l := w.Loop(core.Options{Logger: slog.New(slog.DiscardHandler)})
+		sock, p := w.Pair()
+		_, err := srv.Serve(l, sock)
+		require.NoError(t, err)
+		p.Say("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		w.Settle()
+		t.Cleanup(func() { _ = l.Close() })
+		defer func() { require.NoError(t, l.CloseAll(nil)) }()
+	}
+	t.Cleanup(func() { require.EqualValues(t, loops, srv.Counters().Responses[0]) })
 }

@@ -93,8 +93,13 @@ func (b *bridge) waitFile(file *stdFile) (int64, error) {
 		b.mu.Unlock() // the disk may be slow, and the loop's goroutine wait
 		m, _ := file.f.ReadAt(start[n:], file.at)
 		b.mu.Lock()
-		b.fields = appendField(b.fields, "Content-Type", http.DetectContentType(start[:n+m]))
-		b.hasType = true
+		switch {
+		case b.hijacked || b.returned:
+			return 0, nil
+		case !b.committed && !b.hasType:
+			b.fields = appendField(b.fields, "Content-Type", http.DetectContentType(start[:n+m]))
+			b.hasType = true
+		}
 	}
 	tooMuch := b.sendLength >= 0 && b.written+file.n > b.sendLength
 	if !bodyAllowed(b.status) || tooMuch || b.ended || b.cause != nil || b.writeBy.passed {
@@ -142,6 +147,11 @@ func (w *ResponseWriter) pushFile(f *os.File, at, n int64, err error, done func(
 		default:
 			err = w.sendHead()
 		}
+	}
+	if err == nil && x.bodiless() {
+		w.written += n
+		done(n)
+		return nil
 	}
 	if err == nil {
 		err = w.sendGathered()

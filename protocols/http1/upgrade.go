@@ -59,7 +59,7 @@ func (w *ResponseWriter) Hijack(newHandler func(*chat.Conn) chat.Handler) error 
 	x.flags |= xHeadSent | xFinished | xKept
 	s.mode, s.gone = modeOver, true
 	s.srv.totals.open.Add(-1)
-	s.srv.leave(s.w)
+	defer s.srv.leave(s.w) // behind end, which counts there
 	x.end(nil)
 	c.SetWriteTimeout(0)
 	c.SetWriteRate(0)

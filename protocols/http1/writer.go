@@ -77,11 +77,14 @@ func (w *ResponseWriter) SetHeader(h http.Header) {
 
 // Del removes the header fields with that name.
 func (w *ResponseWriter) Del(name string) {
+	if w.x.flags&xHeadSent != 0 {
+		return
+	}
 	w.fields, w.repeated = without(w.fields, name), -1
 	if equalFold([]byte(name), "Date") {
 		w.x.flags &^= xHasDate
 	}
-	if equalFold([]byte(name), "Content-Length") && w.x.flags&xHeadSent == 0 {
+	if equalFold([]byte(name), "Content-Length") {
 		w.length = -1
 	}
 }
@@ -171,6 +174,9 @@ func without(lines []byte, name string) []byte {
 // SetTrailer sets a field behind the body. It goes out only with a body in chunks: for a short one call Flush before the
 // end. Fields that matter to framing, routing or authentication are not allowed there (RFC 9110 section 6.5.1).
 func (w *ResponseWriter) SetTrailer(name, value string) {
+	if w.x.s == nil {
+		return
+	}
 	if !isToken.only(name) || !validValue(value) || framingField(name) {
 		w.fail(fmt.Errorf("%w: trailer %q: %q", ErrHeader, name, value))
 		return
@@ -322,18 +328,26 @@ func (w *ResponseWriter) Full() bool {
 // the loop's goroutine, and what it returns is as of Handler.ServeHTTP. It is for a response that is deferred: after the end it
 // is not called any more. A second f replaces one that was not called yet.
 func (w *ResponseWriter) OnDrain(f func() error) {
+	s := w.x.s
+	if s == nil {
+		return
+	}
 	w.onDrain = f
-	if s := w.x.s; s != nil && !s.high {
+	if !s.high {
 		s.soon()
 	}
 }
 
 // Defer keeps the response open when the handler returns: Finish completes it. r and w may be used until then, and calls
 // of their methods afterwards do no harm.
-func (w *ResponseWriter) Defer() { w.x.flags |= xDeferred | xKept }
+func (w *ResponseWriter) Defer() {
+	if w.x.s != nil {
+		w.x.flags |= xDeferred | xKept
+	}
+}
 
-// Finish completes a response that was deferred, when the event is over. err is what a Handler returns. For one that was not
-// deferred, or is finished, it does nothing.
+// Finish completes a response that was deferred, when the event is over. err is what a Handler returns. For one that is finished
+// it does nothing.
 func (w *ResponseWriter) Finish(err error) {
 	x := w.x
 	if x.s == nil || x.flags&xDeferred == 0 {
@@ -349,14 +363,22 @@ func (w *ResponseWriter) Finish(err error) {
 // OnDone has f called once at the end, on the loop's goroutine: with nil when all of the response was handed to the
 // connection, or the connection handed over (Hijack, Upgrade, from inside which f is called), or with the reason why not. A
 // second f replaces the first.
-func (w *ResponseWriter) OnDone(f func(err error)) { w.onDone = f }
+func (w *ResponseWriter) OnDone(f func(err error)) {
+	if w.x.s != nil {
+		w.onDone = f
+	}
+}
 
 // OnShutdown has f called once if the loop shuts down while the response is open: one that would go on for ever, such as a
 // stream of events, is to be completed then; if it does so already, f is called after this event. It is called on the
 // loop's goroutine.
 func (w *ResponseWriter) OnShutdown(f func()) {
+	s := w.x.s
+	if s == nil {
+		return
+	}
 	w.onEnding = f
-	if s := w.x.s; s != nil && s.leaving && s.x == w.x {
+	if s.leaving && s.x == w.x {
 		s.c.AfterFunc(0, s.tellEnding)
 	}
 }

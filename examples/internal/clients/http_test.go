@@ -38,11 +38,15 @@ func serveWeb(t *testing.T, args ...string) *web {
 	w := &web{dir: t.TempDir(), large: make([]byte, 4<<20)}
 	random := rand.NewChaCha8([32]byte{1})
 	_, _ = random.Read(w.large)
+	written := time.Now().Add(-time.Hour) // all of them: a variant that is older than its file would not be served
 	for name, data := range map[string][]byte{
-		"a.txt": []byte(alphabet), "large.bin": w.large, "page.html": []byte("<p>page\n"), "page.html.gz": []byte("compressed"), "../secret": []byte("secret"),
+		"a.txt": []byte(alphabet), "large.bin": w.large, "page.html": []byte("<p>page\n"), "page.html.gz": []byte("compressed"),
+		"../secret": []byte("secret"),
 	} {
 		require.NoError(t, os.MkdirAll(filepath.Join(w.dir, "www", "sub"), 0o700))
-		require.NoError(t, os.WriteFile(filepath.Join(w.dir, "www", name), data, 0o600))
+		path := filepath.Join(w.dir, "www", name)
+		require.NoError(t, os.WriteFile(path, data, 0o600))
+		require.NoError(t, os.Chtimes(path, written, written))
 	}
 	require.NoError(t, os.Symlink("../secret", filepath.Join(w.dir, "www", "link")))
 	host, port := serve(t, "httpd", append([]string{"-root", filepath.Join(w.dir, "www"), "-precompressed"}, args...)...)
