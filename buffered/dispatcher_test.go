@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -546,4 +547,25 @@ func TestWriteTimeoutCountsWhatIsTaken(t *testing.T) {
 	w.Advance(21 * time.Second)
 	require.ErrorIs(t, d.Cause(), core.ErrTimeout)
 	require.NoError(t, l.Close())
+}
+
+// What a producer's end does with the queue is not done to the producer again.
+func TestProducerEndsOnce(t *testing.T) {
+	w, l, d, p := blocked(t, 1000)
+	f, err := os.Open("dispatcher_test.go")
+	require.NoError(t, err)
+	ended := 0
+	l.Post(func() {
+		require.NoError(t, d.SendProducer(buffered.FileFunc(f, 0, 10, func(sent int64) {
+			require.EqualValues(t, 10, sent)
+			ended++
+			d.DiscardBuffers()
+		})))
+		_, _ = d.Send([]byte("dropped"))
+	})
+	w.Settle()
+	p.Stall(false)
+	require.Len(t, p.Read(), 10)
+	require.Equal(t, 1, ended)
+	require.NoError(t, f.Close())
 }

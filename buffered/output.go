@@ -428,17 +428,15 @@ func (o *Output) flushSegment(t Transport, budget int) (n int, err error) {
 	if err != nil || !done {
 		return n, err
 	}
-	q.front().release()
-	if o.queue != q { // dropped by the producer's Close
-		return n, nil
-	}
-	if q.front().producer != nil {
+	used := *q.front()
+	if used.producer != nil {
 		q.producers--
 	}
 	q.pop()
 	if q.len() == 0 {
 		o.queue = nil
 	}
+	used.release() // last: a producer's Close may do what it likes with the queue
 	return n, nil
 }
 

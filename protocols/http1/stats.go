@@ -10,7 +10,7 @@ type Counters struct {
 	Octets    int64    // of their bodies
 	Received  int64    // octets of the bodies of requests
 	Refused   int64    // requests that were malformed, too large or too slow
-	Timeouts  int64    // of these, too slow
+	Timeouts  int64    // of these, too slow; a client that was too slow to take its response is in Cut
 	Cut       int64    // responses that are not whole
 }
 

@@ -440,3 +440,18 @@ func BenchmarkStdFile(b *testing.B) {
 		}
 	}
 }
+
+// What follows the head of a 2xx answer to CONNECT is no body: a file is no more sent there than bytes are.
+func TestStdFileIsNoTunnel(t *testing.T) {
+	name, _ := stdFile(t)
+	var sent atomic.Int64
+	s := startStdWith(t, bySendfile(&sent), opened(name, func(w http.ResponseWriter, _ *http.Request, f *os.File) error {
+		_, err := io.Copy(w, f)
+		return err
+	}), func(srv *http1.Server, _ *http1.StdHandler) { srv.AllowConnect = true })
+	answer := say(t, s.addr, "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\nConnection: close\r\n\r\n")
+	head, rest, _ := strings.Cut(answer, "\r\n\r\n")
+	require.Contains(t, head, "HTTP/1.1 200 ")
+	require.Empty(t, rest)
+	require.Zero(t, sent.Load())
+}
