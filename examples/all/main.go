@@ -4,7 +4,7 @@
 //
 // Open http://127.0.0.1:8080/ in a browser, and meet there who comes with: nc 127.0.0.1 6667
 //
-//	curl smtp://127.0.0.1:2525 --mail-from me@localhost --mail-rcpt you@localhost -T message
+//	curl --crlf smtp://127.0.0.1:2525 --mail-from me@localhost --mail-rcpt you@localhost -T message
 //	nc 127.0.0.1 7000
 package main
 
