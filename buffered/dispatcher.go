@@ -308,32 +308,38 @@ func (d *Dispatcher) Flush() (Level, error) {
 	return d.Out.Level(), err
 }
 
-// FlushAll is Flush for a channel that is as it nearly always is: nothing waits but what this event pushed, or one shared
-// message, and the peer takes all of it. It answers false if that is not so; then Flush has the rest to do.
-func (d *Dispatcher) FlushAll() bool {
+// Due is for a layer whose handler has nothing to do in its HandleFlush but to call Flush. It returns what that would send, if
+// all is as it nearly always is: nothing waits but what this event pushed, or one shared message. The core sends it then, and
+// calls the handler's Sent, which calls Sent.
+func (d *Dispatcher) Due() []byte {
 	o := &d.Out
 	switch {
-	case o.state != 0 || d.Closed():
-		return false
-	case o.queue != nil:
-		if !d.flushOne() {
-			return false
-		}
-	case len(o.lent) > 0:
-		n, err := d.Dispatcher.Send(o.lent)
-		if n < len(o.lent) {
-			if err == nil || err == core.ErrWouldBlock {
-				o.took(n)
-			}
-			return false // of an error Flush hears again
-		}
+	case o.state != 0:
+		return nil
+	case o.queue == nil:
+		return o.lent
+	case o.queue.shared != nil && o.lent == nil:
+		return o.queue.shared.p
 	}
-	if o.lent != nil {
+	return nil
+}
+
+// Sent: n bytes of what is Due were sent. Flush sees to the rest.
+func (d *Dispatcher) Sent(n int) {
+	o := &d.Out
+	switch {
+	case o.queue != nil:
+		if n < o.queue.bytes {
+			o.state |= outBlocked
+		}
+		o.sentAlone((*transport)(d), n)
+	case n == len(o.lent):
 		d.Loop().GiveBack(o.lent)
 		o.lent, o.room = nil, 0
+	default:
+		o.took(n)
 	}
 	d.WantWrite(d.Unsent() > 0)
-	return true
 }
 
 // FlushNow is for a layer that needs the output out within an event. What follows from the marks comes with the next

@@ -178,6 +178,13 @@ func (o *Output) flushAlone(t Transport) error {
 	if err != nil {
 		return err
 	}
+	o.sentAlone(t, n)
+	return nil
+}
+
+// sentAlone: n bytes of the one message that waits were sent.
+func (o *Output) sentAlone(t Transport, n int) {
+	s := o.queue.shared
 	o.queue = nil
 	switch rest := s.p[n:]; {
 	case len(rest) == 0:
@@ -188,16 +195,6 @@ func (o *Output) flushAlone(t Transport) error {
 	default:
 		o.wait(s, rest)
 	}
-	return nil
-}
-
-// flushOne is FlushAll for one message for many.
-func (d *Dispatcher) flushOne() bool {
-	o := &d.Out
-	if o.queue.shared == nil || o.lent != nil {
-		return false
-	}
-	return o.flushAlone((*transport)(d)) == nil && o.queue == nil // an error is noted, and what follows from it with Flush
 }
 
 // flushShared makes one send of the messages in front of the queue, which are gathered if they are short.

@@ -39,16 +39,35 @@ func (d *driver) HandleRead(*core.Dispatcher) error {
 		c.b.Drop()
 		return nil
 	}
-	return c.received()
+	p, err := c.b.RecvShared()
+	if err != nil {
+		return err
+	}
+	if in := c.in; in != nil {
+		in.add(p)
+		in.fresh = true
+	} else {
+		c.view(p)
+	}
+	c.work()
+	return nil
 }
 
 func (d *driver) HandleWrite(*core.Dispatcher) error { return d.b.Writable() }
 
-func (d *driver) HandleFlush(*core.Dispatcher) error {
+// Due and Sent are HandleFlush where there is nothing but output: see buffered.Dispatcher.
+func (d *driver) Due() []byte {
 	c := d.conn()
-	if c.in == nil && c.flags&(needStart|pausedByHigh) == 0 && !c.emptyCount() && c.b.FlushAll() {
+	if c.in != nil || c.flags&(needStart|pausedByHigh) != 0 || c.emptyCount() {
 		return nil
 	}
+	return c.b.Due()
+}
+
+func (d *driver) Sent(n int) { d.b.Sent(n) }
+
+func (d *driver) HandleFlush(*core.Dispatcher) error {
+	c := d.conn()
 	if c.flags&needStart != 0 && c.Connected() {
 		c.flags &^= needStart
 		if err := as[starter](c.h).start(c); err != nil {

@@ -489,19 +489,3 @@ func (c *Conn) finishInput() {
 		c.collect([]byte(back))
 	}
 }
-
-// received is HandleRead: input that just came.
-func (c *Conn) received() error {
-	p, err := c.b.RecvShared()
-	if err != nil {
-		return err
-	}
-	if in := c.in; in != nil {
-		in.add(p)
-		in.fresh = true
-	} else {
-		c.view(p)
-	}
-	c.work()
-	return nil
-}

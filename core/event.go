@@ -5,21 +5,17 @@ import (
 	"io"
 )
 
+// ordinary tells whether an event is what nearly all of them are: input, for a channel in no special state that wants it.
+func (d *Dispatcher) ordinary(got Interest) bool {
+	return got == Read && d.state == stPolled && d.want&Read != 0 && d.stream != nil
+}
+
 // event delivers readiness, in one order for all back ends: connect, urgent, read, write. What follows from each is
 // settled before the next.
 func (d *Dispatcher) event(got Interest) {
 	l := d.loop
 	got |= d.queued
 	d.queued = 0
-	if got == Read && d.state == stPolled && d.want&Read != 0 && d.stream != nil && l.opts.Trace == nil { // nearly always
-		start := l.enter(d, "HandleRead")
-		err := d.stream.HandleRead(d)
-		l.leave(start)
-		if err != nil {
-			d.Fail("HandleRead", err)
-		}
-		return
-	}
 	if l.opts.Trace != nil {
 		l.trace(Event{Kind: TraceReady, Chan: d, Got: got, Want: d.Interest()})
 	}
@@ -70,18 +66,6 @@ func (d *Dispatcher) event(got Interest) {
 
 // settle does what follows from an event for this channel.
 func (d *Dispatcher) settle() {
-	if d.state == stPolled|stFlush && d.stream != nil { // nearly always
-		d.state = stPolled
-		start := d.loop.enter(d, "HandleFlush")
-		err := d.stream.HandleFlush(d)
-		d.loop.leave(start)
-		if err != nil {
-			d.Fail("HandleFlush", err)
-		}
-		if d.state == stPolled && d.want == d.armed {
-			return
-		}
-	}
 	for {
 		switch s := d.state; {
 		case s&stClosed != 0:

@@ -111,10 +111,15 @@ func As[T any](h any) (T, bool) {
 	return none, false
 }
 
-// streamHandler is what the handlers of the layers above are: the two methods of an ordinary event.
+// streamHandler is what the handlers of the layers above are: the methods of an ordinary event.
 type streamHandler interface {
 	ReadHandler[*Dispatcher]
 	FlushHandler[*Dispatcher]
+
+	// Due returns what HandleFlush would send, if to send that is all that it would do; otherwise nothing. The loop sends it
+	// then by itself, and calls Sent with how much the socket took. If that was not all, HandleFlush is called after all.
+	Due() []byte
+	Sent(n int)
 }
 
 // handlerSet is what was detected of a handler.

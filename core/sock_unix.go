@@ -50,17 +50,6 @@ func (s *sysSocket) FD() int { return int(s.fd) }
 
 func (s *sysSocket) stream() bool { return s.kind != kindUDP && s.kind != kindUnixgram }
 
-func (s *sysSocket) Recv(p []byte) (int, error) {
-	if s.kind >= kindPipe {
-		return s.recvOther(p)
-	}
-	n, err := sysRecv(int(s.fd), p)
-	if n == 0 && err == nil && s.stream() {
-		err = io.EOF
-	}
-	return n, err
-}
-
 // recvOther is Recv for what is no socket.
 func (s *sysSocket) recvOther(p []byte) (int, error) {
 	if s.kind == kindFile {
@@ -80,13 +69,6 @@ func (s *sysSocket) recvFile(p []byte) (int, error) {
 		err = io.EOF
 	}
 	return max(n, 0), err
-}
-
-func (s *sysSocket) Send(p []byte) (int, error) {
-	if s.kind >= kindPipe {
-		return s.sendOther(p)
-	}
-	return sysSend(int(s.fd), p)
 }
 
 // sendOther: see recvOther.

@@ -4,6 +4,7 @@ package core
 
 import (
 	"encoding/binary"
+	"io"
 	"net/netip"
 	"syscall"
 	"unsafe"
@@ -14,44 +15,63 @@ import (
 // System calls on descriptors that cannot block are made raw: Go's scheduler is not told, which a call of a few hundred
 // nanoseconds would pay for with a quarter of its price. What can block, a wait or the disk, must not be made so: it
 // would hold up the garbage collector.
+//
+// Recv and Send make theirs by themselves: behind a system call, in which the kernel has called many functions, the
+// processor has forgotten where ours return to, and each of them costs as much as thirty instructions.
 
-func sysRead(fd int, p []byte) (int, error) {
-	return raw(syscall.SYS_READ, fd, p)
-}
-
-func sysWrite(fd int, p []byte) (int, error) {
-	return raw(syscall.SYS_WRITE, fd, p)
-}
-
-// sysRecv and sysSend are sysRead and sysWrite for sockets: the kernel has less to do for them, which shows with short
-// messages.
-func sysRecv(fd int, p []byte) (int, error) {
-	return raw(unix.SYS_RECVFROM, fd, p)
-}
-
-func sysSend(fd int, p []byte) (int, error) {
-	return raw(unix.SYS_SENDTO, fd, p)
-}
-
-// raw calls syscall's RawSyscall6, because unix's goes through a change of calling conventions to the same.
-func raw(trap uintptr, fd int, p []byte) (int, error) {
-	const flags = unix.MSG_NOSIGNAL
-	n, _, errno := syscall.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
-		flags, 0, 0) // read(2) and write(2) take no notice of the last three
-	if errno != 0 {
-		return rawFailed(trap, fd, p, errno)
+func (s *sysSocket) Recv(p []byte) (int, error) {
+	if s.kind >= kindPipe {
+		return s.recvOther(p)
+	}
+	// Not read(2): the kernel has less to do for recv(2), which shows with short messages.
+	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))),
+		uintptr(len(p)), 0, 0, 0)
+	switch {
+	case errno == unix.EINTR:
+		return s.Recv(p)
+	case errno != 0:
+		return 0, wouldBlock(errno)
+	case n == 0 && s.stream():
+		return 0, io.EOF
 	}
 	return int(n), nil
 }
 
-func rawFailed(trap uintptr, fd int, p []byte, errno syscall.Errno) (int, error) {
-	switch errno {
-	case unix.EAGAIN:
-		return 0, ErrWouldBlock
-	case unix.EINTR:
-		return raw(trap, fd, p)
+func (s *sysSocket) Send(p []byte) (int, error) {
+	if s.kind >= kindPipe {
+		return s.sendOther(p)
 	}
-	return 0, errno
+	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))),
+		uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
+	switch {
+	case errno == unix.EINTR:
+		return s.Send(p)
+	case errno != 0:
+		return 0, wouldBlock(errno)
+	}
+	return int(n), nil
+}
+
+func sysRead(fd int, p []byte) (int, error) {
+	return raw(unix.SYS_READ, fd, p)
+}
+
+func sysWrite(fd int, p []byte) (int, error) {
+	return raw(unix.SYS_WRITE, fd, p)
+}
+
+// raw calls syscall's RawSyscall, because unix's goes through a change of calling conventions to the same.
+func raw(trap uintptr, fd int, p []byte) (int, error) {
+	for {
+		n, _, errno := syscall.RawSyscall(trap, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, wouldBlock(errno)
+		}
+	}
 }
 
 // SendVector is for stream sockets.

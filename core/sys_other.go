@@ -3,6 +3,8 @@
 package core
 
 import (
+	"io"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -16,8 +18,23 @@ func sysWrite(fd int, p []byte) (int, error) {
 	return max(n, 0), wouldBlock(err)
 }
 
-func sysRecv(fd int, p []byte) (int, error) { return sysRead(fd, p) }
-func sysSend(fd int, p []byte) (int, error) { return sysWrite(fd, p) }
+func (s *sysSocket) Recv(p []byte) (int, error) {
+	if s.kind >= kindPipe {
+		return s.recvOther(p)
+	}
+	n, err := sysRead(int(s.fd), p)
+	if n == 0 && err == nil && s.stream() {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (s *sysSocket) Send(p []byte) (int, error) {
+	if s.kind >= kindPipe {
+		return s.sendOther(p)
+	}
+	return sysWrite(int(s.fd), p)
+}
 
 func sysAccept(fd int) (*sysSocket, error) {
 	var sa unix.Sockaddr
