@@ -135,6 +135,35 @@ func TestPushesOfOneEventAreOneSend(t *testing.T) {
 	require.Equal(t, 1, sends)
 }
 
+// Whatever the socket takes of what an event pushed, and of a shared message, the rest follows.
+func TestPushesInPieces(t *testing.T) {
+	for _, size := range []int{1, 20, buffered.SharedMin - 1, buffered.SharedMin, buffered.SharedMin + 20} {
+		m := buffered.NewShared(bytes.Repeat([]byte("m"), size))
+		own := strings.Repeat("o", size)
+		for _, answer := range []struct {
+			want string
+			push func(c *chat.Conn)
+		}{
+			{own, func(c *chat.Conn) { c.PushString(own) }},
+			{string(m.Bytes()), func(c *chat.Conn) { c.PushShared(m) }},
+			{string(m.Bytes()) + own, func(c *chat.Conn) { c.PushShared(m); c.PushString(own) }},
+			{own + string(m.Bytes()), func(c *chat.Conn) { c.PushString(own); c.PushShared(m) }},
+		} {
+			s := &session{}
+			s.found = func(c *chat.Conn, _ string) error { answer.push(c); return nil }
+			w := converse(t, sim.Config{}, s)
+			for n := range len(answer.want) + 1 {
+				w.peer.PlanSends(n)
+				w.peer.Say("x\r\n")
+				w.peer.Want(answer.want)
+			}
+			require.Zero(t, w.conn.Queued())
+		}
+		m.Release()
+		require.Panics(t, m.Release, "that was the last one")
+	}
+}
+
 func TestSwitchingTerminators(t *testing.T) {
 	s := &session{}
 	s.found = func(c *chat.Conn, token string) error {

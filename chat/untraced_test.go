@@ -14,6 +14,7 @@ func TestUntraced(t *testing.T) {
 	defer func() { untraced = false }()
 	for _, test := range []func(*testing.T){
 		TestGreetingAndLines,
+		TestPushesInPieces,
 		TestSwitchingTerminators,
 		TestMillionCountedItems,
 		TestEmptyCount,

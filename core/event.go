@@ -5,6 +5,16 @@ import (
 	"io"
 )
 
+// deliver is one event, with what follows from it.
+func (l *Loop) deliver(d *Dispatcher, got Interest) {
+	l.stats.Events++
+	d.event(got)
+	l.settle()
+	if l.opts.Strict {
+		d.audit()
+	}
+}
+
 // ordinary tells whether an event is what nearly all of them are: input, for a channel in no special state that wants it.
 func (d *Dispatcher) ordinary(got Interest) bool {
 	return got == Read && d.state == stPolled && d.want&Read != 0 && d.stream != nil
@@ -61,6 +71,44 @@ func (d *Dispatcher) event(got Interest) {
 		if d.wants(Write) && d.has.has(hasWrite) {
 			invoke(d, "HandleWrite", WriteHandler[*Dispatcher].HandleWrite)
 		}
+	}
+}
+
+// settle does what follows from an event, for each channel that it touched: see Dispatcher.settle.
+func (l *Loop) settle() {
+	for l.dirtyAt < len(l.dirty) {
+		d := l.dirty[l.dirtyAt]
+		l.dirty[l.dirtyAt] = nil
+		l.dirtyAt++
+		d.state &^= stDirty
+		if d.state&^stLayered == stPolled|stFlush && d.stream != nil { // nearly always
+			if p := d.stream.Due(); len(p) > 0 {
+				start := l.enter(d, "HandleFlush")
+				n, err := d.sock.Send(p) // from here: see sys_linux.go
+				if err == nil {
+					l.stats.BytesOut += uint64(n)
+					if d.watched() {
+						d.noteSent(p[:n], n)
+					}
+				}
+				if err == nil || d.sendFailed(err) == ErrWouldBlock {
+					d.stream.Sent(n)
+				}
+				if n == len(p) {
+					d.state &^= stFlush
+					l.leave(start)
+				}
+				if d.state == stPolled && d.want == d.armed {
+					continue
+				}
+			}
+		}
+		d.settle()
+	}
+	l.dirty, l.dirtyAt = l.dirty[:0], 0
+	l.sweeping = nil
+	if l.opts.Strict && l.used > 0 {
+		l.poison()
 	}
 }
 

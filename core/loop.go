@@ -476,16 +476,6 @@ func (l *Loop) serve() {
 	}
 }
 
-// deliver is one event, with what follows from it.
-func (l *Loop) deliver(d *Dispatcher, got Interest) {
-	l.stats.Events++
-	d.event(got)
-	l.settle()
-	if l.opts.Strict {
-		d.audit()
-	}
-}
-
 // salvage keeps what an exit left unserved in this pass for the next one; the poller reports its part again.
 func (l *Loop) salvage() {
 	for _, d := range l.rerun[l.rerunAt:] {
@@ -520,44 +510,6 @@ func (l *Loop) run(name string, kind TraceKind, f func()) {
 	start := l.enter(nil, name)
 	f()
 	l.leave(start)
-}
-
-// settle does what follows from an event, for each channel that it touched: see Dispatcher.settle.
-func (l *Loop) settle() {
-	for l.dirtyAt < len(l.dirty) {
-		d := l.dirty[l.dirtyAt]
-		l.dirty[l.dirtyAt] = nil
-		l.dirtyAt++
-		d.state &^= stDirty
-		if d.state&^stLayered == stPolled|stFlush && d.stream != nil && l.opts.Trace == nil {
-			if p := d.stream.Due(); len(p) > 0 { // nearly always
-				start := l.enter(d, "HandleFlush")
-				n, err := d.sock.Send(p)
-				if err == nil {
-					l.stats.BytesOut += uint64(n)
-					if d.ext != nil {
-						d.noteSent(p[:n], n)
-					}
-				}
-				if err == nil || d.sendFailed(err) == ErrWouldBlock {
-					d.stream.Sent(n)
-				}
-				if n == len(p) {
-					d.state &^= stFlush
-				}
-				l.leave(start)
-				if d.state == stPolled && d.want == d.armed {
-					continue
-				}
-			}
-		}
-		d.settle()
-	}
-	l.dirty, l.dirtyAt = l.dirty[:0], 0
-	l.sweeping = nil
-	if l.opts.Strict && l.used > 0 {
-		l.poison()
-	}
 }
 
 // ask has the handler's predicates set the interest.

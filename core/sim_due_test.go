@@ -1,0 +1,120 @@
+package core_test
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/parley-go/parley/core"
+	"github.com/parley-go/parley/core/sim"
+)
+
+// due is a layer's handler that echoes, and leaves the sending to the loop.
+type due struct {
+	logged
+	out []byte
+}
+
+func (h *due) HandleRead(d *core.Dispatcher) error {
+	p, err := d.RecvShared()
+	if err != nil {
+		return err
+	}
+	h.out = append(h.out, p...)
+	d.RequestFlush()
+	return nil
+}
+
+func (h *due) Due() []byte { return h.out }
+
+func (h *due) Sent(n int) {
+	h.out = h.out[n:]
+	h.add("sent %d", n)
+}
+
+// HandleFlush sends the rest in one go, or waits.
+func (h *due) HandleFlush(d *core.Dispatcher) error {
+	n, err := d.Send(h.out)
+	h.out = h.out[n:]
+	h.add("flush %d %v", n, err)
+	d.WantWrite(len(h.out) > 0)
+	return nil
+}
+
+func (h *due) HandleWrite(d *core.Dispatcher) error { return h.HandleFlush(d) }
+
+// The loop sends what is due by itself; HandleFlush is called where that was not all that had to be done.
+func TestDue(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		plan  []int
+		want  []string
+		heard string
+	}{
+		{"all", nil, []string{"sent 6"}, "abcdef"},
+		{"some", []int{4}, []string{"sent 4", "flush 2 <nil>"}, "abcdef"},
+		{"none", []int{0}, []string{"sent 0", "flush 6 <nil>"}, "abcdef"},
+		{"none, and none by the flush", []int{0, 0}, []string{
+			"sent 0", fmt.Sprint("flush 0 ", core.ErrWouldBlock), "flush 6 <nil>",
+		}, "abcdef"},
+		{"failed", []int{-1}, []string{fmt.Sprint("flush 0 ", syscall.EPIPE), fmt.Sprint("close ", syscall.EPIPE)}, ""},
+	} {
+		for _, untraced := range []bool{false, true} {
+			for _, timeout := range []time.Duration{0, time.Hour} {
+				t.Run(fmt.Sprint(c.name, untraced, timeout), func(t *testing.T) {
+					w, l := simLoop(t, sim.Config{Untraced: untraced}, core.Options{})
+					h := new(due)
+					d, p := attach(t, w, l, h)
+					d.SetIdleTimeout(timeout)
+					p.PlanSends(c.plan...)
+					p.Say("abcdef")
+					w.Settle()
+					require.Equal(t, c.want, h.log)
+					require.Equal(t, c.heard, p.Read())
+					require.Equal(t, uint64(len(c.heard)), l.Stats().BytesOut)
+				})
+			}
+		}
+	}
+}
+
+// What the loop sends by itself puts the idle timeout off, as every send does.
+func TestDuePutsTheIdleTimeoutOff(t *testing.T) {
+	w, l := simLoop(t, sim.Config{Untraced: true}, core.Options{})
+	h := new(due)
+	d, p := attach(t, w, l, h)
+	d.SetIdleTimeout(time.Minute)
+	for range 5 {
+		w.Advance(50 * time.Second)
+		h.out = append(h.out, "x"...)
+		d.RequestFlush()
+		w.Settle()
+		p.Want("x")
+	}
+	require.Equal(t, []string{"sent 1", "sent 1", "sent 1", "sent 1", "sent 1"}, h.log)
+	w.Advance(time.Hour)
+	require.True(t, d.Closed())
+}
+
+// explosive panics when it hears what was sent.
+type explosive struct{ due }
+
+func (*explosive) Sent(int) { panic("bang") }
+
+// A panic there is the channel's, as one of HandleFlush is.
+func TestDuePanics(t *testing.T) {
+	w, l := simLoop(t, sim.Config{Untraced: true}, core.Options{})
+	d, p := attach(t, w, l, new(explosive))
+	other, q := attach(t, w, l, new(due))
+	p.Say("x")
+	q.Say("y")
+	w.Settle()
+	require.True(t, d.Closed())
+	require.ErrorContains(t, d.Cause(), "bang")
+	require.False(t, other.Closed())
+	q.Want("y")
+	require.EqualValues(t, 1, l.Stats().Panics)
+}
