@@ -54,9 +54,11 @@ type Config struct {
 	// DropAbove is how many bytes a member may be behind, waiting and skipped ones together, before it is dropped: 1 MiB.
 	DropAbove int
 
-	// StallTimeout is how long a member may take nothing at all while something waits for it: 2 minutes. Then it is
-	// dropped.
+	// StallTimeout is how long a member may take nothing at all while something waits for it: 2 minutes. StallRate is how
+	// many bytes of it the member has to take in a second, on an average over each minute in which some wait for it all the
+	// time: 16, which the slowest of teletypes manage; negative: one now and then is enough. Then it is dropped.
 	StallTimeout time.Duration
+	StallRate    int64
 
 	// MaxConns is how many connections a listener has open at a time, and MaxPerAddr how many of them from one address
 	// (core.Limit): 1,000 and 32; negative: no bound. Further ones are told so and closed.
@@ -80,6 +82,7 @@ func (c *Config) setDefaults() {
 	or(&c.SkipAbove, 128<<10)
 	or(&c.DropAbove, 1<<20)
 	or(&c.StallTimeout, 2*time.Minute)
+	or(&c.StallRate, 16)
 	or(&c.MaxConns, 1000)
 	or(&c.MaxPerAddr, 32)
 }

@@ -362,3 +362,24 @@ func TestStallTimeout(t *testing.T) {
 	alice.Want("[00:00] -- slow has left (too slow)\r\n")
 	require.Contains(t, s.log.String(), "level=WARN msg=left nick=slow")
 }
+
+// Who takes a byte now and then only keeps the others' messages in memory.
+func TestStallRate(t *testing.T) {
+	for _, c := range []struct {
+		rate, take int64 // every 10 seconds
+		stays      bool
+	}{{0, 140, false}, {0, 210, true}, {100, 900, false}, {100, 1300, true}, {-1, 1, true}} {
+		s := newScene(t, sim.Config{Window: 100}, room.Config{StallRate: c.rate})
+		alice, slow := s.enter("alice"), s.enter("slow")
+		alice.Read()
+		slow.Stall(true)
+		for range 20 {
+			alice.Say(strings.Repeat("x", 1000) + "\n")
+		}
+		for range 9 {
+			slow.Take(int(c.take))
+			s.Advance(10 * time.Second)
+		}
+		require.Equal(t, !c.stays, strings.Contains(alice.Read(), "slow has left (too slow)"), "%+v", c)
+	}
+}

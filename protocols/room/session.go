@@ -64,6 +64,7 @@ func (h *House) NewSession(c *chat.Conn) chat.Handler {
 	c.SetLimit(h.c.MaxLine)
 	c.SetMarks(h.marks)
 	c.SetWriteTimeout(h.c.StallTimeout)
+	c.SetWriteRate(h.c.StallRate)
 	s.timer = c.AfterFunc(h.c.NickTimeout, s.silent)
 	s.tell("Welcome to %s.", Clean(h.c.Name))
 	if motd := strings.TrimRight(h.c.Motd, "\n"); motd != "" {
