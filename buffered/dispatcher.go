@@ -195,10 +195,13 @@ func (d *Dispatcher) SendProducer(p Producer) error {
 	return d.pushed(d.Out.PushProducer((*transport)(d), p))
 }
 
-// ResumeProducer has a producer asked again that had answered ErrWouldBlock.
+// ResumeProducer has a producer asked again that had answered ErrWouldBlock: after this event, or, if it is called from within
+// More, when other channels had their turn.
 func (d *Dispatcher) ResumeProducer() {
 	d.Out.Resume()
-	d.RequestFlush()
+	if d.Out.state&outAsking == 0 {
+		d.RequestFlush()
+	}
 }
 
 // TakeOutput takes out what is queued; see Output.Take. It is for a layer that sends it below another one.

@@ -12,8 +12,8 @@ import (
 type Marks struct {
 	// Low and High: when more than High is queued the peer is no longer read from, so that it cannot make the queue
 	// longer, and HandleHigh is called; when it is down to Low again, reading goes on, and HandleLow is called. A producer
-	// that waits behind another one counts as ProducerWeight bytes here, so that a peer that asks and does not read
-	// cannot queue any number of them either.
+	// that waits behind another one counts as ProducerWeight bytes, here and for Limit, so that a peer that asks and does
+	// not read cannot queue any number of them either.
 	Low, High int
 
 	// Limit is the most that is queued. A push beyond it is refused with ErrOverflow and closes the channel with it.
@@ -23,7 +23,7 @@ type Marks struct {
 // DefaultMarks are those of an Output that was given none.
 var DefaultMarks = Marks{Low: 16 << 10, High: 64 << 10, Limit: 4 << 20}
 
-// ProducerWeight is what a producer that waits behind another one counts as, in bytes, for Marks.Low and Marks.High.
+// ProducerWeight is what a producer that waits behind another one counts as, in bytes, for Marks.
 const ProducerWeight = 4 << 10
 
 // FlushBudget is the most that one flush sends; the rest has its turn in the next pass.
@@ -56,7 +56,7 @@ type Output struct {
 	room  int32 // bytes that may be added to lent without looking at anything else; 0 where there is something to look at
 }
 
-type outState uint8
+type outState uint16
 
 const (
 	outBlocked outState = 1 << iota // the transport takes no more for now
@@ -67,6 +67,8 @@ const (
 	outFailed                       // the transport failed: everything is dropped
 	outEnding                       // the stream ends when everything is sent, and nothing may be pushed any more
 	outEnded                        // it has
+	outAsking                       // the producer in front is asked for a block
+	outResumed                      // and Resume was called meanwhile
 
 	outShut = outClosing | outFailed | outEnding | outEnded // a push is refused
 )
@@ -341,11 +343,16 @@ func (o *Output) spill(t Transport, p []byte) {
 }
 
 // PushProducer queues a producer behind what was pushed. It is asked for its first block when everything before it was
-// sent, from a Flush and never from here. [push_with_producer]
+// sent, from a Flush and never from here. Errors as Push's, where a producer that waits behind another counts as ProducerWeight
+// bytes; the producer is closed then. [push_with_producer]
 func (o *Output) PushProducer(t Transport, p Producer) error {
 	if o.state&outShut != 0 {
 		closeProducer(p)
 		return core.ErrClosed
+	}
+	if o.queue != nil && o.Len()+o.queue.producers*ProducerWeight > o.bounds().Limit {
+		closeProducer(p)
+		return core.ErrOverflow
 	}
 	o.spill(t, o.lent)
 	o.lent, o.room = o.lent[:0], 0
@@ -361,8 +368,13 @@ func (o *Output) PushProducer(t Transport, p Producer) error {
 // Writable is called when the transport takes output again.
 func (o *Output) Writable() { o.state &^= outBlocked }
 
-// Resume is called when a producer that had answered ErrWouldBlock has something now.
-func (o *Output) Resume() { o.state &^= outWaiting }
+// Resume is called when a producer that had answered ErrWouldBlock, or is being asked and is about to, has something now.
+func (o *Output) Resume() {
+	o.state &^= outWaiting
+	if o.state&outAsking != 0 {
+		o.state |= outResumed
+	}
+}
 
 // Flush sends what it can: until everything is gone, the transport takes no more, a producer has nothing yet, or the
 // budget is used up. An error is the transport's or a producer's; the queue is dropped then.
@@ -470,7 +482,7 @@ func (o *Output) flushProducer(t Transport, budget int) (done bool, sent int, er
 				return false, n, err
 			}
 		}
-		block, err := o.ask(t, s.producer, min(budget, core.LargeBuffer))
+		block, resumed, err := o.ask(t, s.producer, min(budget, core.LargeBuffer))
 		if o.queue != q { // it dropped the queue, itself with it
 			return false, 0, nil
 		}
@@ -478,6 +490,8 @@ func (o *Output) flushProducer(t Transport, budget int) (done bool, sent int, er
 		switch {
 		case err == io.EOF || err == nil && len(block) == 0:
 			s.last = true
+		case err == core.ErrWouldBlock && len(block) == 0 && resumed:
+			return false, budget, nil // it is asked again, but not at once
 		case err == core.ErrWouldBlock && len(block) == 0:
 			o.state |= outWaiting
 		case err != nil && err != core.ErrWouldBlock:
@@ -497,16 +511,19 @@ func (o *Output) flushProducer(t Transport, budget int) (done bool, sent int, er
 
 // ask asks a producer for a block. One that panics has ended, and everything is dropped, as after its error: asked again
 // it would panic again.
-func (o *Output) ask(t Transport, p Producer, limit int) ([]byte, error) {
+func (o *Output) ask(t Transport, p Producer, limit int) (block []byte, resumed bool, err error) {
 	answered := false
 	defer func() {
 		if !answered {
 			o.fail(t)
 		}
 	}()
-	block, err := p.More(limit)
+	o.state |= outAsking
+	block, err = p.More(limit)
 	answered = true
-	return block, err
+	resumed = o.state&outResumed != 0
+	o.state &^= outAsking | outResumed
+	return block, resumed, err
 }
 
 func (s *segment) release() {

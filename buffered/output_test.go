@@ -186,6 +186,32 @@ func TestLimit(t *testing.T) {
 	require.Equal(t, 2*buffered.DefaultMarks.Limit, p.sent.Len())
 }
 
+// Producers that wait count for the limit, too; the first one never does. One that is refused is closed.
+func TestLimitOfProducers(t *testing.T) {
+	p := &pipe{}
+	var o buffered.Output
+	closed := 0
+	push := func() error { return o.PushProducer(p, stuck{&closed}) }
+	const most = 10
+	o.SetMarks(&buffered.Marks{Low: 1, High: 2, Limit: most * buffered.ProducerWeight})
+	require.NoError(t, o.PushString(p, "x"))
+	for range most {
+		require.NoError(t, push())
+	}
+	require.ErrorIs(t, push(), core.ErrOverflow)
+	require.Equal(t, 1, closed)
+	o.Discard(p)
+	require.Equal(t, most+1, closed)
+	o.SetMarks(&buffered.Marks{Low: 1, High: 1, Limit: 1})
+	require.NoError(t, push(), "nothing is in front of it")
+}
+
+// stuck is a producer that never has anything, and counts its closes.
+type stuck struct{ n *int }
+
+func (stuck) More(int) ([]byte, error) { return nil, core.ErrWouldBlock }
+func (s stuck) Close() error           { *s.n++; return nil }
+
 func TestLevelCrossings(t *testing.T) {
 	p := &pipe{}
 	var o buffered.Output

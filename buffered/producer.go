@@ -13,8 +13,8 @@ import (
 type Producer interface {
 	// More returns the next block, at most max bytes of it if it can, which must stay as it is until the next call. io.EOF
 	// ends the producer, a block that comes with it is its last; so does an empty block without an error. ErrWouldBlock
-	// means that there is nothing yet: it is asked again after the channel's ResumeProducer, which counts only when it is
-	// called after this answer. Any other error closes the channel with it. [simple_producer.more]
+	// means that there is nothing yet: it is asked again after the channel's ResumeProducer, which may be called from within
+	// More, too. Any other error closes the channel with it. [simple_producer.more]
 	//
 	// A producer that has a method Close() error gets that call once, when it has ended or its channel closes.
 	More(max int) ([]byte, error)

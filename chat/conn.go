@@ -334,7 +334,8 @@ func (c *Conn) PushShared(m *buffered.Shared) error { return c.b.SendShared(m) }
 // where the transport allows), or one's own. Errors as Push; the producer is closed then. [push_with_producer]
 func (c *Conn) PushProducer(p buffered.Producer) error { return c.b.SendProducer(p) }
 
-// ResumeProducer has a producer asked again that had answered core.ErrWouldBlock.
+// ResumeProducer has a producer asked again that had answered core.ErrWouldBlock: after this event, or, if it is called from
+// within More, when other channels had their turn.
 func (c *Conn) ResumeProducer() { c.b.ResumeProducer() }
 
 // Queued returns how many bytes of output wait.

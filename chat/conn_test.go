@@ -1057,6 +1057,38 @@ func TestProducerWaits(t *testing.T) {
 	require.Equal(t, 1, p.closed)
 }
 
+// A producer may be resumed while it is being asked: whatever it waited for came at once. It is asked again when others
+// had their turn, so that one that always says so holds up nobody.
+func TestResumeProducerWithinMore(t *testing.T) {
+	for _, times := range []int{1, 2, 1000} {
+		asked := 0
+		s := &session{}
+		s.found = func(c *chat.Conn, _ string) error {
+			return c.PushProducer(producerFunc(func(int) ([]byte, error) {
+				if asked++; asked <= times {
+					c.ResumeProducer()
+					return nil, core.ErrWouldBlock
+				}
+				return []byte("made"), io.EOF
+			}))
+		}
+		w := converse(t, sim.Config{}, s)
+		w.peer.Say("go\r\n")
+		before := w.loop.Stats().Passes
+		w.peer.Want("made")
+		require.Equal(t, times+1, asked)
+		require.GreaterOrEqual(t, w.loop.Stats().Passes-before, uint64(times/2), "at most twice in a pass")
+		w.Settle()
+		after := w.loop.Stats().Passes
+		w.Advance(time.Hour)
+		require.Less(t, w.loop.Stats().Passes-after, uint64(10), "nothing is left to be asked")
+	}
+}
+
+type producerFunc func(int) ([]byte, error)
+
+func (f producerFunc) More(n int) ([]byte, error) { return f(n) }
+
 // A closing conversation whose producer has nothing yet drops input, and notices when the peer goes.
 func TestClosingWhileAProducerWaits(t *testing.T) {
 	for _, asked := range []bool{false, true} {
