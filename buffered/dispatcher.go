@@ -26,7 +26,8 @@ const (
 // [dispatcher_with_send]
 //
 // As a part of a larger layer (package chat) it is attached with AttachLayer, and the layer's own core handler calls
-// Writable, Flush and Linger.
+// Writable, Flush and Drop. Where that handler has FlushDue and FlushSent, which are Due and Sent, the loop sends the ordinary
+// output of an event by itself, which costs less.
 type Dispatcher struct {
 	core.Dispatcher
 	Out Output
@@ -311,9 +312,8 @@ func (d *Dispatcher) Flush() (Level, error) {
 	return d.Out.Level(), err
 }
 
-// Due is for a layer whose handler has nothing to do in its HandleFlush but to call Flush. It returns what that would send, if
-// all is as it nearly always is: nothing waits but what this event pushed, or one shared message. The core sends it then, and
-// calls the handler's Sent, which calls Sent.
+// Due is for a layer's FlushDue, when there is nothing to do in its HandleFlush but to call Flush. It returns what that would
+// send, if all is as it nearly always is: nothing waits but what this event pushed, or one shared message.
 func (d *Dispatcher) Due() []byte {
 	o := &d.Out
 	switch {
@@ -327,7 +327,7 @@ func (d *Dispatcher) Due() []byte {
 	return nil
 }
 
-// Sent: n bytes of what is Due were sent. Flush sees to the rest.
+// Sent is for a layer's FlushSent: n bytes of what is Due were sent. Flush sees to the rest.
 func (d *Dispatcher) Sent(n int) {
 	o := &d.Out
 	switch {
@@ -342,7 +342,7 @@ func (d *Dispatcher) Sent(n int) {
 	default:
 		o.took(n)
 	}
-	d.WantWrite(d.Unsent() > 0)
+	d.WantWrite(d.WantsWrite())
 }
 
 // FlushNow is for a layer that needs the output out within an event. What follows from the marks comes with the next
@@ -491,6 +491,10 @@ func (h *handler) HandleRead(*core.Dispatcher) error {
 }
 
 func (h *handler) HandleWrite(*core.Dispatcher) error { return h.d.Writable() }
+
+// FlushDue and FlushSent: see Dispatcher.Due.
+func (h *handler) FlushDue() []byte { return h.d.Due() }
+func (h *handler) FlushSent(n int)  { h.d.Sent(n) }
 
 func (h *handler) HandleFlush(d *core.Dispatcher) error {
 	level, err := h.d.Flush()

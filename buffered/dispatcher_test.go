@@ -154,6 +154,39 @@ func TestSendFails(t *testing.T) {
 	require.Equal(t, []string{"read go", "close " + syscall.EPIPE.Error()}, h.log)
 }
 
+// Output that is dropped for newer, over and over, is no progress: the peer has taken nothing.
+func TestDiscardedOutputIsNoProgress(t *testing.T) {
+	m := buffered.NewShared([]byte("a new frame"))
+	for name, push := range map[string]func(d *buffered.Dispatcher) error{
+		"own":    func(d *buffered.Dispatcher) error { _, err := d.WriteString("a new frame"); return err },
+		"shared": func(d *buffered.Dispatcher) error { return d.SendShared(m) },
+	} {
+		for limit, set := range map[time.Duration]func(d *buffered.Dispatcher){
+			10 * time.Second:     func(d *buffered.Dispatcher) { d.SetWriteTimeout(10 * time.Second) },
+			core.WriteRatePeriod: func(d *buffered.Dispatcher) { d.SetWriteRate(1000) },
+		} {
+			w, _, d, p := attach(t, sim.Config{Window: 100, Untraced: true}, &handler{})
+			set(d)
+			p.Stall(true)
+			_, err := d.Send(make([]byte, 1000))
+			require.NoError(t, err)
+			var tick func()
+			tick = func() {
+				d.DiscardBuffers()
+				if err := push(d); err != nil {
+					panic(err)
+				}
+				d.AfterFunc(time.Second, tick)
+			}
+			d.AfterFunc(time.Second, tick)
+			w.Advance(limit - time.Second)
+			require.False(t, d.Closed(), "%s %v", name, limit)
+			w.Advance(2 * time.Second)
+			require.ErrorIs(t, d.Cause(), core.ErrTimeout, "%s %v", name, limit)
+		}
+	}
+}
+
 // A CloseWhenDone that is taken back leaves the write timeout as it was.
 func TestDiscardPutsTheWriteTimeoutBack(t *testing.T) {
 	w, _, d, p := attach(t, sim.Config{Window: 100}, &handler{})

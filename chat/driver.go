@@ -55,8 +55,8 @@ func (d *driver) HandleRead(*core.Dispatcher) error {
 
 func (d *driver) HandleWrite(*core.Dispatcher) error { return d.b.Writable() }
 
-// Due and Sent are HandleFlush where there is nothing but output: see buffered.Dispatcher.
-func (d *driver) Due() []byte {
+// FlushDue and FlushSent are HandleFlush where there is nothing but output: see buffered.Dispatcher.
+func (d *driver) FlushDue() []byte {
 	c := d.conn()
 	if c.in != nil || c.flags&(needStart|pausedByHigh) != 0 || c.emptyCount() {
 		return nil
@@ -64,7 +64,7 @@ func (d *driver) Due() []byte {
 	return c.b.Due()
 }
 
-func (d *driver) Sent(n int) { d.b.Sent(n) }
+func (d *driver) FlushSent(n int) { d.b.Sent(n) }
 
 func (d *driver) HandleFlush(*core.Dispatcher) error {
 	c := d.conn()

@@ -82,8 +82,9 @@ func (l *Loop) settle() {
 		l.dirtyAt++
 		d.state &^= stDirty
 		if d.state&^stLayered == stPolled|stFlush && d.stream != nil { // nearly always
-			if p := d.stream.Due(); len(p) > 0 {
-				start := l.enter(d, "HandleFlush")
+			start := l.enter(d, "HandleFlush")
+			if p := d.stream.FlushDue(); len(p) > 0 {
+				d.state &^= stFlush      // before: what panics is not to be done again and again
 				n, err := d.sock.Send(p) // from here: see sys_linux.go
 				if err == nil {
 					l.stats.BytesOut += uint64(n)
@@ -92,12 +93,12 @@ func (l *Loop) settle() {
 					}
 				}
 				if err == nil || d.sendFailed(err) == ErrWouldBlock {
-					d.stream.Sent(n)
+					d.stream.FlushSent(n)
 				}
-				if n == len(p) {
-					d.state &^= stFlush
-					l.leave(start)
+				if n < len(p) || err != nil {
+					d.state |= stFlush
 				}
+				l.leave(start)
 				if d.state == stPolled && d.want == d.armed {
 					continue
 				}
@@ -147,6 +148,8 @@ func (d *Dispatcher) settle() {
 			d.state &^= stFlush
 			if h, ok := d.h.(FlushHandler[*Dispatcher]); ok {
 				d.call("HandleFlush", h.HandleFlush)
+			} else {
+				invoke(d, "HandleFlush", FlushHandler[*Dispatcher].HandleFlush) // wrapped
 			}
 		case d.sock == nil:
 			return

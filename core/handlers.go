@@ -116,10 +116,11 @@ type streamHandler interface {
 	ReadHandler[*Dispatcher]
 	FlushHandler[*Dispatcher]
 
-	// Due returns what HandleFlush would send, if to send that is all that it would do; otherwise nothing. The loop sends it
-	// then by itself, and calls Sent with how much the socket took. If that was not all, HandleFlush is called after all.
-	Due() []byte
-	Sent(n int)
+	// FlushDue returns what HandleFlush would send, if to send that is all that it would do; otherwise nothing. The loop sends
+	// it then by itself, and calls FlushSent with how much the socket took, which may be 0, unless the connection failed. If it
+	// was not all, HandleFlush is called after all.
+	FlushDue() []byte
+	FlushSent(n int)
 }
 
 // handlerSet is what was detected of a handler.

@@ -443,7 +443,7 @@ func (l *Loop) serve() {
 		d := l.lookup(r.ID)
 		switch {
 		case d == nil:
-		case !d.ordinary(r.Got) || l.opts.Trace != nil || l.opts.Strict:
+		case !d.ordinary(r.Got) || l.opts.Trace != nil:
 			l.deliver(d, r.Got)
 		default: // nearly always: deliver does the same, but behind a system call each function on the way back costs
 			l.stats.Events++
@@ -453,8 +453,11 @@ func (l *Loop) serve() {
 			if err != nil {
 				d.Fail("HandleRead", err)
 			}
-			if len(l.dirty) > 0 {
+			if len(l.dirty) > 0 || l.opts.Strict {
 				l.settle()
+			}
+			if l.opts.Strict {
+				d.audit()
 			}
 		}
 	}

@@ -28,9 +28,9 @@ func (h *due) HandleRead(d *core.Dispatcher) error {
 	return nil
 }
 
-func (h *due) Due() []byte { return h.out }
+func (h *due) FlushDue() []byte { return h.out }
 
-func (h *due) Sent(n int) {
+func (h *due) FlushSent(n int) {
 	h.out = h.out[n:]
 	h.add("sent %d", n)
 }
@@ -100,21 +100,71 @@ func TestDuePutsTheIdleTimeoutOff(t *testing.T) {
 }
 
 // explosive panics when it hears what was sent.
-type explosive struct{ due }
+type explosive struct {
+	due
+	errs int
+}
 
-func (*explosive) Sent(int) { panic("bang") }
+func (h *explosive) FlushSent(int) { panic("bang") }
 
-// A panic there is the channel's, as one of HandleFlush is.
+// staying has a HandleError, and so stays open.
+type staying struct{ explosive }
+
+func (h *staying) HandleError(*core.Dispatcher, error) { h.errs++ }
+
+// A panic there is the channel's, as one of HandleFlush is, and what panicked is not done again.
 func TestDuePanics(t *testing.T) {
 	w, l := simLoop(t, sim.Config{Untraced: true}, core.Options{})
 	d, p := attach(t, w, l, new(explosive))
 	other, q := attach(t, w, l, new(due))
+	h := new(staying)
+	third, r := attach(t, w, l, h)
 	p.Say("x")
 	q.Say("y")
+	r.Say("z")
 	w.Settle()
 	require.True(t, d.Closed())
 	require.ErrorContains(t, d.Cause(), "bang")
 	require.False(t, other.Closed())
 	q.Want("y")
-	require.EqualValues(t, 1, l.Stats().Panics)
+	require.False(t, third.Closed())
+	require.Equal(t, 1, h.errs)
+	require.Equal(t, "z", r.Read())
+	require.EqualValues(t, 2, l.Stats().Panics)
+}
+
+// A layer's Send that panics does so once.
+func TestDuePanicsInSend(t *testing.T) {
+	w, l := simLoop(t, sim.Config{Untraced: true}, core.Options{})
+	s, p := w.Pair()
+	h := new(quiet)
+	d, err := core.Attach(l, &sim.Tap{Socket: s, Out: func([]byte) { panic("bang") }}, h)
+	require.NoError(t, err)
+	p.Say("x")
+	w.Settle()
+	require.False(t, d.Closed())
+	require.Equal(t, 1, h.errs)
+}
+
+// quiet is a due that stays open after an error.
+type quiet struct {
+	due
+	errs int
+}
+
+func (h *quiet) HandleError(*core.Dispatcher, error) { h.errs++ }
+
+// wrapped hides the methods of a handler.
+type wrapped struct{ h any }
+
+func (w wrapped) Unwrap() any { return w.h }
+
+// HandleFlush of a handler that is wrapped is called as well.
+func TestFlushOfAWrappedHandler(t *testing.T) {
+	w, l := simLoop(t, sim.Config{}, core.Options{})
+	h := new(due)
+	_, p := attach(t, w, l, wrapped{h})
+	p.Say("x")
+	p.Want("x")
+	require.Equal(t, []string{"flush 1 <nil>"}, h.log)
 }

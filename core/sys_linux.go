@@ -23,33 +23,37 @@ func (s *sysSocket) Recv(p []byte) (int, error) {
 	if s.kind >= kindPipe {
 		return s.recvOther(p)
 	}
-	// Not read(2): the kernel has less to do for recv(2), which shows with short messages.
-	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))),
-		uintptr(len(p)), 0, 0, 0)
-	switch {
-	case errno == unix.EINTR:
-		return s.Recv(p)
-	case errno != 0:
-		return 0, wouldBlock(errno)
-	case n == 0 && s.stream():
-		return 0, io.EOF
+	for {
+		// Not read(2): the kernel has less to do for recv(2), which shows with short messages.
+		n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))),
+			uintptr(len(p)), 0, 0, 0)
+		switch {
+		case errno == unix.EINTR:
+			continue
+		case errno != 0:
+			return 0, wouldBlock(errno)
+		case n == 0 && s.stream():
+			return 0, io.EOF
+		}
+		return int(n), nil
 	}
-	return int(n), nil
 }
 
 func (s *sysSocket) Send(p []byte) (int, error) {
 	if s.kind >= kindPipe {
 		return s.sendOther(p)
 	}
-	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))),
-		uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
-	switch {
-	case errno == unix.EINTR:
-		return s.Send(p)
-	case errno != 0:
-		return 0, wouldBlock(errno)
+	for {
+		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))),
+			uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, wouldBlock(errno)
+		}
 	}
-	return int(n), nil
 }
 
 func sysRead(fd int, p []byte) (int, error) {
