@@ -295,7 +295,7 @@ type fileCopy struct {
 // copying is a server that copies a file of 64 MiB, too much for the system's buffers, and says what came of it.
 func copying(t *testing.T, before func(w http.ResponseWriter)) (s *stdServer, name string, outcome func() fileCopy) {
 	results := make(chan fileCopy, 1)
-	var logged atomic.Int64
+	logged := make(chan int64, 1)
 	name = filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(name, nil, 0o600))
 	require.NoError(t, os.Truncate(name, 64<<20))
@@ -310,7 +310,7 @@ func copying(t *testing.T, before func(w http.ResponseWriter)) (s *stdServer, na
 		return seekErr
 	}), func(srv *http1.Server, _ *http1.StdHandler) {
 		srv.Limits.WriteTimeout = time.Hour
-		srv.Log = func(e *http1.Entry) { logged.Store(e.Octets) }
+		srv.Log = func(e *http1.Entry) { logged <- e.Octets }
 	})
 	return s, name, func() (r fileCopy) {
 		t.Helper()
@@ -321,7 +321,12 @@ func copying(t *testing.T, before func(w http.ResponseWriter)) (s *stdServer, na
 		}
 		require.Equal(t, r.n, r.at)
 		if r.err != nil { // the response is over
-			require.Equal(t, r.n, logged.Load(), "Entry.Octets")
+			select { // the handler may hear of the end before the log does
+			case octets := <-logged:
+				require.Equal(t, r.n, octets, "Entry.Octets")
+			case <-time.After(patience):
+				require.FailNow(t, "the response is not over")
+			}
 		}
 		return r
 	}
