@@ -232,20 +232,21 @@ func (c *Conn) trimInput() {
 // wholeLines is whole for the handlers that Lines makes, and input that is no longer than a line may be: one call for each line.
 // What it does not do counts, see BenchmarkLine.
 func (c *Conn) wholeLines(h *lines, end byte) (interrupted bool) {
-	in := c.in
-	for rest := in.data; len(rest) > 0; {
-		i := bytes.IndexByte(rest, end)
+	in, f, cr := c.in, h.f, c.scan.kind == kindLine
+	p := in.data
+	for at := 0; at < len(p); {
+		i := bytes.IndexByte(p[at:], end)
 		if i < 0 {
 			in.trim()
 			return false
 		}
-		in.at += i + 1
-		line := rest[:i:i]
-		rest = rest[i+1:]
-		if i > 0 && line[i-1] == '\r' && c.scan.kind == kindLine {
+		line := p[at : at+i : at+i]
+		at += i + 1
+		in.at = at
+		if cr && i > 0 && line[i-1] == '\r' {
 			line = line[: i-1 : i-1]
 		}
-		if err := h.f(c, line); err != nil {
+		if err := f(c, line); err != nil {
 			c.check("FoundTerminator", err)
 		}
 		if c.flags&stopBits == 0 && c.b.Easy() { // nearly always
