@@ -12,18 +12,20 @@ import (
 type Marks struct {
 	// Low and High: when more than High is queued the peer is no longer read from, so that it cannot make the queue
 	// longer, and HandleHigh is called; when it is down to Low again, reading goes on, and HandleLow is called. A producer
-	// that waits behind another one counts as ProducerWeight bytes, here and for Limit, so that a peer that asks and does
-	// not read cannot queue any number of them either.
+	// that waits behind another one counts as ProducerWeight bytes here, so that a peer that asks and does not read cannot
+	// queue any number of them either.
 	Low, High int
 
-	// Limit is the most that is queued. A push beyond it is refused with ErrOverflow and closes the channel with it.
+	// Limit is the most that is queued. A push beyond it is refused with ErrOverflow and closes the channel with it; so is
+	// that of a producer behind so many that they count as more.
 	Limit int
 }
 
 // DefaultMarks are those of an Output that was given none.
 var DefaultMarks = Marks{Low: 16 << 10, High: 64 << 10, Limit: 4 << 20}
 
-// ProducerWeight is what a producer that waits behind another one counts as, in bytes, for Marks.
+// ProducerWeight is what a producer that waits behind another one counts as, in bytes, for Marks.Low and Marks.High, and for
+// Marks.Limit when one more is pushed.
 const ProducerWeight = 4 << 10
 
 // FlushBudget is the most that one flush sends; the rest has its turn in the next pass.
@@ -343,16 +345,22 @@ func (o *Output) spill(t Transport, p []byte) {
 }
 
 // PushProducer queues a producer behind what was pushed. It is asked for its first block when everything before it was
-// sent, from a Flush and never from here. Errors as Push's, where a producer that waits behind another counts as ProducerWeight
-// bytes; the producer is closed then. [push_with_producer]
+// sent, from a Flush and never from here. Errors: those of Push, ErrOverflow when what waits already counts as more than
+// Marks.Limit; the producer is closed then. [push_with_producer]
 func (o *Output) PushProducer(t Transport, p Producer) error {
 	if o.state&outShut != 0 {
 		closeProducer(p)
 		return core.ErrClosed
 	}
-	if o.queue != nil && o.Len()+o.queue.producers*ProducerWeight > o.bounds().Limit {
-		closeProducer(p)
-		return core.ErrOverflow
+	if o.weight() > o.bounds().Limit {
+		err := o.sendNow(t) // what is there may be on its way out already
+		if err == nil && o.weight() > o.bounds().Limit {
+			err = core.ErrOverflow
+		}
+		if err != nil {
+			closeProducer(p)
+			return err
+		}
 	}
 	o.spill(t, o.lent)
 	o.lent, o.room = o.lent[:0], 0

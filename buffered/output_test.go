@@ -195,15 +195,25 @@ func TestLimitOfProducers(t *testing.T) {
 	const most = 10
 	o.SetMarks(&buffered.Marks{Low: 1, High: 2, Limit: most * buffered.ProducerWeight})
 	require.NoError(t, o.PushString(p, "x"))
-	for range most {
+	for range 1 + most {
 		require.NoError(t, push())
 	}
 	require.ErrorIs(t, push(), core.ErrOverflow)
 	require.Equal(t, 1, closed)
 	o.Discard(p)
-	require.Equal(t, most+1, closed)
+	require.Equal(t, 1+most+1, closed)
 	o.SetMarks(&buffered.Marks{Low: 1, High: 1, Limit: 1})
-	require.NoError(t, push(), "nothing is in front of it")
+	require.NoError(t, push())
+	require.NoError(t, push(), "one may wait, whatever the limit")
+	require.ErrorIs(t, push(), core.ErrOverflow)
+
+	// What the transport takes at once does not count.
+	p = &pipe{room: -1}
+	var free buffered.Output
+	require.NoError(t, free.PushShared(p, buffered.NewShared(make([]byte, buffered.DefaultMarks.Limit))))
+	for range 2 {
+		require.NoError(t, free.PushProducer(p, stuck{&closed}))
+	}
 }
 
 // stuck is a producer that never has anything, and counts its closes.

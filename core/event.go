@@ -83,8 +83,11 @@ func (l *Loop) settle() {
 		d.state &^= stDirty
 		if d.state&^stLayered == stPolled|stFlush && d.stream != nil { // nearly always
 			start := l.enter(d, "HandleFlush")
-			if p := d.stream.FlushDue(); len(p) > 0 {
-				d.state &^= stFlush      // before: what panics is not to be done again and again
+			d.state &^= stFlush // before: what panics is not to be done again and again
+			p := d.stream.FlushDue()
+			if len(p) == 0 {
+				d.state |= stFlush
+			} else {
 				n, err := d.sock.Send(p) // from here: see sys_linux.go
 				if err == nil {
 					l.stats.BytesOut += uint64(n)
@@ -148,8 +151,8 @@ func (d *Dispatcher) settle() {
 			d.state &^= stFlush
 			if h, ok := d.h.(FlushHandler[*Dispatcher]); ok {
 				d.call("HandleFlush", h.HandleFlush)
-			} else {
-				invoke(d, "HandleFlush", FlushHandler[*Dispatcher].HandleFlush) // wrapped
+			} else if d.has.has(hasFlush) { // wrapped; it may have been replaced by one that has none
+				invoke(d, "HandleFlush", FlushHandler[*Dispatcher].HandleFlush)
 			}
 		case d.sock == nil:
 			return

@@ -99,10 +99,18 @@ func TestDuePutsTheIdleTimeoutOff(t *testing.T) {
 	require.True(t, d.Closed())
 }
 
-// explosive panics when it hears what was sent.
+// explosive panics when it hears what was sent, or when it is asked what is due.
 type explosive struct {
 	due
-	errs int
+	early bool
+	errs  int
+}
+
+func (h *explosive) FlushDue() []byte {
+	if h.early && len(h.out) > 0 {
+		panic("bang")
+	}
+	return h.due.FlushDue()
 }
 
 func (h *explosive) FlushSent(int) { panic("bang") }
@@ -117,8 +125,11 @@ func TestDuePanics(t *testing.T) {
 	w, l := simLoop(t, sim.Config{Untraced: true}, core.Options{})
 	d, p := attach(t, w, l, new(explosive))
 	other, q := attach(t, w, l, new(due))
-	h := new(staying)
+	h, early := new(staying), new(staying)
 	third, r := attach(t, w, l, h)
+	early.early = true
+	_, e := attach(t, w, l, early)
+	e.Say("e")
 	p.Say("x")
 	q.Say("y")
 	r.Say("z")
@@ -130,7 +141,8 @@ func TestDuePanics(t *testing.T) {
 	require.False(t, third.Closed())
 	require.Equal(t, 1, h.errs)
 	require.Equal(t, "z", r.Read())
-	require.EqualValues(t, 2, l.Stats().Panics)
+	require.Equal(t, 1, early.errs)
+	require.EqualValues(t, 3, l.Stats().Panics)
 }
 
 // A layer's Send that panics does so once.
@@ -167,4 +179,32 @@ func TestFlushOfAWrappedHandler(t *testing.T) {
 	p.Say("x")
 	p.Want("x")
 	require.Equal(t, []string{"flush 1 <nil>"}, h.log)
+}
+
+// A flush that was asked for before the handler was replaced by one without HandleFlush is nobody's.
+func TestFlushOfAReplacedHandler(t *testing.T) {
+	w, l := simLoop(t, sim.Config{}, core.Options{})
+	h := &logged{}
+	d, p := attach(t, w, l, &replaced{flusher{&logged{}}, h})
+	p.Say("x")
+	w.Settle()
+	p.Say("y")
+	w.Settle()
+	require.False(t, d.Closed())
+	require.Zero(t, l.Stats().Panics)
+	require.Equal(t, []string{"read y"}, h.log)
+}
+
+// replaced asks for a flush and has another handler go on.
+type replaced struct {
+	flusher
+	by any
+}
+
+func (h *replaced) HandleRead(d *core.Dispatcher) error {
+	if _, err := d.RecvShared(); err != nil {
+		return err
+	}
+	d.RequestFlush()
+	return d.SetHandler(h.by)
 }

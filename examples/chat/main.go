@@ -35,7 +35,7 @@ A chat room. People come by nc, by telnet or by examples/chatclient, choose a ni
 	fs.IntVar(&c.SkipAbove, "skip-above", 128<<10, "`bytes` waiting for a slow reader above which it misses messages")
 	fs.IntVar(&c.DropAbove, "drop-above", 1<<20, "`bytes` that a reader may be behind before it is disconnected")
 	fs.DurationVar(&c.StallTimeout, "stall", 2*time.Minute, "how long a reader may take nothing before it is disconnected")
-	fs.Int64Var(&c.StallRate, "stall-rate", 16, "how many `bytes` a second a reader has to take of what waits for it, in a minute")
+	fs.Int64Var(&c.StallRate, "stall-rate", 5, "how many `bytes` a second a reader has to take of what waits for it, in a minute")
 	cli.Parse(fs, 0)
 	if err := check(&c); err != nil {
 		cli.Usage(err)

@@ -56,7 +56,7 @@ type Config struct {
 
 	// StallTimeout is how long a member may take nothing at all while something waits for it: 2 minutes. StallRate is how
 	// many bytes of it the member has to take in a second, on an average over each minute in which some wait for it all the
-	// time: 16, which the slowest of teletypes manage; negative: one now and then is enough. Then it is dropped.
+	// time: 5, which a teletype of 45 baud manages; negative: one now and then is enough. Who does not is dropped.
 	StallTimeout time.Duration
 	StallRate    int64
 
@@ -82,7 +82,7 @@ func (c *Config) setDefaults() {
 	or(&c.SkipAbove, 128<<10)
 	or(&c.DropAbove, 1<<20)
 	or(&c.StallTimeout, 2*time.Minute)
-	or(&c.StallRate, 16)
+	or(&c.StallRate, 5)
 	or(&c.MaxConns, 1000)
 	or(&c.MaxPerAddr, 32)
 }

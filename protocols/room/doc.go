@@ -30,6 +30,6 @@
 // A message is rendered once, and the same bytes are queued to each member, by reference (buffered.Shared); a loop of a Group
 // gets it once for all of its members. A member that does not read only fills its own
 // queue: above Config.SkipAbove messages to it are skipped, and it is told how many as soon as it catches up; when it is
-// Config.DropAbove behind, or has taken nothing for Config.StallTimeout or next to nothing (Config.StallRate), it is dropped, and the others and the log are told
-// why. Every other limit is a field of [Config], too.
+// Config.DropAbove behind, or has taken nothing for Config.StallTimeout, or next to nothing (Config.StallRate), it is
+// dropped, and the others and the log are told why. Every other limit is a field of [Config], too.
 package room

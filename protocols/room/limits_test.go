@@ -368,7 +368,7 @@ func TestStallRate(t *testing.T) {
 	for _, c := range []struct {
 		rate, take int64 // every 10 seconds
 		stays      bool
-	}{{0, 140, false}, {0, 210, true}, {100, 900, false}, {100, 1300, true}, {-1, 1, true}} {
+	}{{0, 40, false}, {0, 70, true}, {100, 900, false}, {100, 1300, true}, {-1, 1, true}} {
 		s := newScene(t, sim.Config{Window: 100}, room.Config{StallRate: c.rate})
 		alice, slow := s.enter("alice"), s.enter("slow")
 		alice.Read()
