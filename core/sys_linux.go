@@ -16,8 +16,8 @@ import (
 // nanoseconds would pay for with a quarter of its price. What can block, a wait or the disk, must not be made so: it
 // would hold up the garbage collector.
 //
-// Recv and Send make theirs by themselves: behind a system call, in which the kernel has called many functions, the
-// processor has forgotten where ours return to, and each of them costs as much as thirty instructions.
+// Recv and Send make theirs by themselves: behind a send, in which the kernel calls many functions, each of ours that returns
+// costs some 20 ns, as if the processor had forgotten where to (bench/NOTES.md).
 
 func (s *sysSocket) Recv(p []byte) (int, error) {
 	if s.kind >= kindPipe {
