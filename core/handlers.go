@@ -25,7 +25,8 @@ type (
 	// ConnectHandler: a connection that was dialled is there. Not called for accepted ones. [handle_connect]
 	ConnectHandler[C any] interface{ HandleConnect(c C) error }
 
-	// FlushHandler: called once when the event is over in which RequestFlush was called, however often it was.
+	// FlushHandler: called once when the event is over in which RequestFlush was called, however often it was. A layer may
+	// leave the ordinary output of an event to the loop, and is not called for that then: see buffered.Dispatcher.Due.
 	FlushHandler[C any] interface{ HandleFlush(c C) error }
 
 	// LevelHandler: the output queue has risen above its high mark, or fallen to its low mark again (package buffered).
