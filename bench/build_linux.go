@@ -68,7 +68,11 @@ func build(ctx context.Context, chosen []server, others found, dir string, log i
 				continue
 			}
 			p.cc = version(ctx, cc)
-			err = command(ctx, bench, cc, "-O2", "-std=gnu11", "-o", binary, s.source)
+			args := []string{"-O2", "-std=gnu11", "-pthread", "-o", binary, s.source}
+			if s.define != "" {
+				args = append(args, "-D"+s.define)
+			}
+			err = command(ctx, bench, cc, args...)
 		case s.sink:
 			binary, s.env = others.postfix.sink, others.postfix.env
 		case s.nginx:

@@ -139,7 +139,7 @@ func (m *measurement) load(ctx context.Context, s scenario, p *process, rate, se
 	interval := time.Duration(seconds * float64(time.Second))
 	warmup := min(interval/4, 500*time.Millisecond)
 	cpu := m.pins.generator
-	if p.cpus > 0 {
+	if p.kind.unpinned() {
 		cpu = -1
 	}
 	r, err := generate[load.Result](ctx, cpu, interval+warmup+time.Minute, m.programs.lineload,

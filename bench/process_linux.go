@@ -86,12 +86,12 @@ func start(ctx context.Context, s server, cpu int) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.cpus > 0 {
+	if s.kind.unpinned() {
 		cpu = -1
 	}
 	p.cmd = pinned(cpu, s.binary, append(args, s.args...)...)
-	if s.cpus > 0 {
-		p.cmd.Env = append(p.cmd.Env, "GOMAXPROCS="+strconv.Itoa(s.cpus))
+	if s.kind.unpinned() {
+		p.cmd.Env = append(p.cmd.Env, "GOMAXPROCS=2")
 	}
 	p.cmd.Env = append(p.cmd.Env, s.env...)
 	stderr, err := p.cmd.StderrPipe()

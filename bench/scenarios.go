@@ -15,6 +15,9 @@ const (
 	telling kind = "room"  // whatever one connection sends, to all of them
 )
 
+// unpinned tells whether servers of the kind, and the generator with them, may run on every CPU, Go's on two at a time.
+func (k kind) unpinned() bool { return k == several }
+
 var kinds = []kind{plain, secured, mail, several, web, polling, telling}
 
 // scenario is one kind of load.

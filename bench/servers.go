@@ -9,6 +9,7 @@ type server struct {
 	parley bool   // pkg lies in Parley's own module
 	pkg    string // a Go program: its package, relative to its module
 	source string // a C program: its file beside servers/epoll.h, relative to this module
+	define string // and what is defined when it is compiled
 	sink   bool   // Postfix's smtp-sink
 	nginx  bool
 	binary string   // a program that is there already
@@ -16,7 +17,6 @@ type server struct {
 	env    []string // that it needs
 	most   int      // idle connections that it can have; 0: as many as there may be open files
 	counts bool     // it says at its end how much mail it took
-	cpus   int      // how many it may use, together with the generator; 0: one, which is its own
 	hasty  bool     // when its peer has ended its side it closes, whatever it owes
 	dir    string   // where it may put what it needs to run
 }
@@ -32,8 +32,10 @@ var servers = []server{
 	{name: "parleytls", kind: secured, title: "Parley: chat.ListenTLS", pkg: "./servers/parleytls"},
 	{name: "goroutinetls", kind: secured, title: "Go crypto/tls and bufio, a goroutine per connection", pkg: "./servers/goroutinetls"},
 
-	{name: "oneloop", kind: several, title: "Parley: one loop", pkg: "./servers/parleyloops", cpus: 2},
-	{name: "twoloops", kind: several, title: "Parley: a Group of two loops", pkg: "./servers/parleyloops", args: []string{"-loops", "2"}, cpus: 2},
+	{name: "oneloop", kind: several, title: "Parley: one loop", pkg: "./servers/parleyloops"},
+	{name: "twoloops", kind: several, title: "Parley: a Group of two loops", pkg: "./servers/parleyloops", args: []string{"-loops", "2"}},
+	{name: "coneloop", kind: several, title: "a C epoll loop", source: "servers/cepoll/cepoll.c"},
+	{name: "ctwoloops", kind: several, title: "two threads with a C epoll loop each", source: "servers/cepoll/cepoll.c", define: "LOOPS=2"},
 
 	{name: "parleysmtp", kind: mail, title: "Parley: protocols/smtp, mail is dropped", pkg: "./servers/parleysmtp", counts: true},
 	{name: "gosmtp", kind: mail, title: "go-smtp, mail is dropped", pkg: "./servers/gosmtp", counts: true},
@@ -59,5 +61,5 @@ var servers = []server{
 
 // references are the servers that the others are compared with, where they take part.
 var references = []string{
-	"c", "goroutine", "goroutinetls", "oneloop", "smtp-sink", "nginx", "fasthttp", "epoll", "gosend", "csend",
+	"c", "goroutine", "goroutinetls", "oneloop", "coneloop", "smtp-sink", "nginx", "fasthttp", "epoll", "gosend", "csend",
 }

@@ -2,6 +2,9 @@
  * What the C servers of this benchmark have in common: one thread on level-triggered epoll, a listener and its connections.
  * Each of them is one file that defines NAME, includes this, defines the three functions that are declared here, and has
  * main call serve.
+ *
+ * Compiled with -DLOOPS=2 it has two threads, each with a loop of its own; the kernel deals out the connections between them.
+ * What a server keeps for all connections of a loop it declares PER_LOOP.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,6 +19,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#ifdef LOOPS
+#include <pthread.h>
+#define PER_LOOP __thread
+#else
+#define LOOPS 1
+#define PER_LOOP
+#endif
+
 enum {
 	READ_SIZE = 64 << 10,
 	EVENTS = 512,
@@ -28,8 +39,8 @@ static struct conn *opened(int fd); /* a connection was accepted, which does not
 static void ready(struct conn *c);  /* what it waits for can be done: input, unless watch was told otherwise */
 static void pass(void);             /* comes before the events of each pass */
 
-static int ep;
-static char input[READ_SIZE]; /* all connections share it */
+static PER_LOOP int ep;
+static PER_LOOP char input[READ_SIZE]; /* all connections share it */
 
 static void die(const char *what)
 {
@@ -86,8 +97,23 @@ static void acceptable(int listener)
 	}
 }
 
-/* listening opens HOST:PORT and says on standard error what it became. */
-static int listening(const char *address)
+/* bound opens a socket that listens on sa, which is address. */
+static int bound(const char *address, const struct sockaddr *sa, socklen_t size)
+{
+	int on = 1, fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		die("socket");
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+	if (LOOPS > 1)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* what is accepted inherits it */
+	if (bind(fd, sa, size) < 0 || listen(fd, 4096) < 0)
+		die(address);
+	return fd;
+}
+
+/* listening opens HOST:PORT for each loop, and says on standard error what it became. */
+static void listening(const char *address, int listeners[LOOPS])
 {
 	char host[256], port[32];
 	const char *colon = strrchr(address, ':');
@@ -103,23 +129,38 @@ static int listening(const char *address)
 		fprintf(stderr, NAME ": -listen %s: %s\n", address, gai_strerror(e));
 		exit(1);
 	}
-	int on = 1, fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		die("socket");
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* what is accepted inherits it */
-	if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, 4096) < 0)
-		die(address);
-	freeaddrinfo(ai);
-
 	struct sockaddr_storage sa;
 	socklen_t size = sizeof sa;
-	if (getsockname(fd, (struct sockaddr *)&sa, &size) < 0 ||
+	listeners[0] = bound(address, ai->ai_addr, ai->ai_addrlen);
+	freeaddrinfo(ai);
+	if (getsockname(listeners[0], (struct sockaddr *)&sa, &size) < 0 ||
 	    getnameinfo((struct sockaddr *)&sa, size, host, sizeof host, port, sizeof port,
 			NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		die("getsockname");
+	for (int i = 1; i < LOOPS; i++)
+		listeners[i] = bound(address, (struct sockaddr *)&sa, size);
 	fprintf(stderr, "listening on %s:%s\n", host, port);
-	return fd;
+}
+
+/* loop accepts and serves, for ever. */
+static __attribute__((noreturn)) void *loop(void *listener)
+{
+	if ((ep = epoll_create1(EPOLL_CLOEXEC)) < 0)
+		die("epoll_create1");
+	watch(EPOLL_CTL_ADD, *(int *)listener, EPOLLIN, NULL);
+	for (;;) {
+		struct epoll_event events[EVENTS];
+		int n = epoll_wait(ep, events, EVENTS, -1);
+		if (n < 0 && errno != EINTR)
+			die("epoll_wait");
+		pass();
+		for (int i = 0; i < n; i++) {
+			if (events[i].data.ptr == NULL)
+				acceptable(*(int *)listener);
+			else
+				ready(events[i].data.ptr);
+		}
+	}
 }
 
 /* serve is the whole program: it ends by a signal. */
@@ -135,21 +176,14 @@ static int serve(int argc, char **argv)
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
-	if ((ep = epoll_create1(EPOLL_CLOEXEC)) < 0)
-		die("epoll_create1");
-	int listener = listening(argv[2]);
-	watch(EPOLL_CTL_ADD, listener, EPOLLIN, NULL);
-	for (;;) {
-		struct epoll_event events[EVENTS];
-		int n = epoll_wait(ep, events, EVENTS, -1);
-		if (n < 0 && errno != EINTR)
-			die("epoll_wait");
-		pass();
-		for (int i = 0; i < n; i++) {
-			if (events[i].data.ptr == NULL)
-				acceptable(listener);
-			else
-				ready(events[i].data.ptr);
-		}
+	int listeners[LOOPS];
+	listening(argv[2], listeners);
+#if LOOPS > 1
+	for (int i = 1; i < LOOPS; i++) {
+		pthread_t thread;
+		if ((errno = pthread_create(&thread, NULL, loop, &listeners[i])) != 0)
+			die("pthread_create");
 	}
+#endif
+	loop(&listeners[0]);
 }

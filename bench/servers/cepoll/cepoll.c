@@ -3,9 +3,10 @@
  *
  *	cepoll -listen 127.0.0.1:0
  *
- * One thread, level-triggered. All connections share one 64 KiB read buffer; each line in it is looked for with memchr, and
- * all that a read completed goes out in one write, from where it lies. A connection owns memory only while a line of it is
- * cut, or its peer is slow. It is the least that a server can do that looks at every line.
+ * One thread, or one for each loop (see epoll.h), level-triggered. All connections of a loop share one 64 KiB read buffer; each
+ * line in it is looked for with memchr, and all that a read completed goes out in one write, from where it lies. A connection
+ * owns memory only while a line of it is cut, or its peer is slow. It is the least that a server can do that looks at every
+ * line.
  */
 #define NAME "cepoll"
 #include "../epoll.h"
@@ -26,11 +27,11 @@ struct conn {
 	size_t cap, head, ready, tail;
 };
 
-static struct {
+static PER_LOOP struct {
 	char *buf;
 	size_t cap;
 } spares[SPARES]; /* buffers that were grown for a long line, for the next one */
-static int spared;
+static PER_LOOP int spared;
 
 static void release(struct conn *c)
 {
