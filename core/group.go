@@ -33,10 +33,9 @@ type Runner interface {
 //
 // A handler finds its loop by the Loop method of its channel, and the number of that by Loop.Index.
 //
-// A program of few goroutines beside the loops should set runtime.GOMAXPROCS to one more than there are loops, on as many
-// CPUs as there are loops, too. Go's scheduler takes the processor (P) of a goroutine away that is in a system call for more
-// than some 20 µs, if it has no other idle; the wait of a loop that is not quite busy is such a call, and to give its P away
-// and get it back cost 5 % of the CPU (bench/NOTES.md).
+// A program that has other goroutines, or timers of package time, should set runtime.GOMAXPROCS to one more than there are
+// loops, on as many CPUs as there are loops, too. A busy loop makes system calls that Go's scheduler does not see, and lets go
+// of its processor (P) every ten milliseconds; with as many loops as processors all others wait for that.
 type Group struct {
 	loops   []*Loop
 	running atomic.Bool

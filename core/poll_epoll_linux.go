@@ -2,6 +2,7 @@ package core
 
 import (
 	"errors"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,6 +13,7 @@ import (
 type epoll struct {
 	fd     int
 	wake   waker
+	yield  yieldHabit
 	events [readyBatch]unix.EpollEvent
 }
 
@@ -71,7 +73,7 @@ func (p *epoll) Wait(timeout time.Duration, ready []Ready) ([]Ready, error) {
 	if timeout == 0 {
 		n, err = epollNow(p.fd, p.events[:])
 	} else {
-		n, err = unix.EpollWait(p.fd, p.events[:], roundUp(timeout, time.Millisecond))
+		n, err = p.block(timeout)
 	}
 	if err != nil {
 		return ready, err
@@ -86,6 +88,19 @@ func (p *epoll) Wait(timeout time.Duration, ready []Ready) ([]Ready, error) {
 		ready = append(ready, Ready{ID: id, Got: epollGot[ev.Events&31]})
 	}
 	return ready, nil
+}
+
+// block waits for longer than not at all. What woke the loop may have interrupted a thread that is just about to send more: if
+// it pays (see yieldHabit), that one goes on first, and the poller is asked once more.
+func (p *epoll) block(timeout time.Duration) (int, error) {
+	n, err := unix.EpollWait(p.fd, p.events[:], roundUp(timeout, time.Millisecond))
+	if n <= 0 || n >= fewEvents || !p.yield.due() {
+		return n, err
+	}
+	_, _, _ = syscall.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // it may take as long as others have to do
+	again, err := epollNow(p.fd, p.events[:])
+	p.yield.done(again > n)
+	return again, err
 }
 
 // epollGot translates EPOLLIN 1, EPOLLPRI 2, EPOLLOUT 4, EPOLLERR 8, EPOLLHUP 16.
