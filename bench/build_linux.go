@@ -27,7 +27,8 @@ type programs struct {
 func (p *programs) of(s scenario) []server {
 	var some []server
 	for _, p := range p.servers {
-		if p.kind == s.kind && (p.most == 0 || s.idle <= p.most) {
+		works := s.work == 0 || p.source == "" // the C programs have no -work
+		if p.kind == s.kind && works && (p.most == 0 || s.idle <= p.most) {
 			some = append(some, p)
 		}
 	}
