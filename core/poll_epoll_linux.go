@@ -97,7 +97,7 @@ func (p *epoll) block(timeout time.Duration) (int, error) {
 	if n <= 0 || n >= fewEvents || !p.yield.due() {
 		return n, err
 	}
-	_, _, _ = syscall.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // it may take as long as others have to do
+	_, _, _ = syscall.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // returns when it is our turn again, which may be ms
 	again, err := epollNow(p.fd, p.events[:])
 	p.yield.done(again > n)
 	return again, err
